@@ -7,10 +7,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 from .base import base
 from .host import Host
 from .lab import Lab
+from .machine import ENVIRONMENT
 from .tools import LabError, require_root
 
 
@@ -64,7 +66,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _on_host(commands, name, do, text):  # type: ignore[no-untyped-def]
+def _on_host(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    do: Callable[[Host, argparse.Namespace], int | None],
+    text: str,
+) -> argparse.ArgumentParser:
     """Add a subcommand about one host; `do` is given the host and the arguments."""
     command = commands.add_parser(name, help=text)
     command.add_argument("host", metavar="HOST", help="a host's name, or LAB/HOST when the name is in several labs")
@@ -104,9 +111,7 @@ def _list(args: argparse.Namespace) -> None:
 def _find(name: str) -> Host:
     """Return the host of a name, in whichever lab it is."""
     lab, _, host = name.rpartition("/")
-    found = [
-        (one, hosts[host]) for one in Lab.names() if lab in ("", one) and host in (hosts := Lab.hosts_of(one))
-    ]
+    found = [(one, hosts[host]) for one in Lab.names() if lab in ("", one) and host in (hosts := Lab.hosts_of(one))]
     if not found:
         raise LabError(f"there is no host {name}: see `labkit list`")
     if len(found) > 1:
@@ -115,11 +120,11 @@ def _find(name: str) -> Host:
 
 
 def _shell(host: Host, args: argparse.Namespace) -> int:
-    return subprocess.call([*host.enter(), "bash", "-l"], env={**host.environment, "TERM": os.environ.get("TERM", "dumb")})
+    return subprocess.call([*host.enter(), "bash", "-l"], env={**ENVIRONMENT, "TERM": os.environ.get("TERM", "dumb")})
 
 
 def _run(host: Host, args: argparse.Namespace) -> int:
-    return subprocess.call([*host.enter(), *args.argv], env=host.environment)
+    return subprocess.call([*host.enter(), *args.argv], env=ENVIRONMENT)
 
 
 def _words(text: str) -> list[str]:

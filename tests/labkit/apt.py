@@ -5,6 +5,7 @@ No host name of a package registry is written down in this project: the names co
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
@@ -51,6 +52,7 @@ class Apt:
         return found
 
 
+@functools.cache
 def read_apt() -> Apt:
     """Read this machine's apt configuration.
 
@@ -58,8 +60,9 @@ def read_apt() -> Apt:
     Raises: LabError when there is no Debian mirror.
     """
     targets = run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"]).stdout
-    pairs = [(line.split()[0].rstrip("/"), line.split()[1]) for line in targets.splitlines() if len(line.split()) == 2]
-    mirror = os.environ.get("MAILHOST_LAB_MIRROR") or _first(pairs, r"(bullseye|bookworm|trixie|forky|sid|(old)?stable)")
+    words = [line.split() for line in targets.splitlines()]
+    pairs = [(line[0].rstrip("/"), line[1]) for line in words if len(line) == 2]
+    mirror = os.environ.get("MAILHOST_LAB_MIRROR") or _first(pairs, r"bullseye|bookworm|trixie|forky|sid|(old)?stable")
     if mirror is None:
         raise LabError("this machine's apt names no Debian mirror: set MAILHOST_LAB_MIRROR to one")
     updates = _first(pairs, r"\w+-updates") is not None

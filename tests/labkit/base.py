@@ -34,8 +34,8 @@ def base(packages: Iterable[str] = ()) -> Path:
     shape = SHAPE.read_text()
     wanted = json.dumps([PACKAGES, extra, SUITE, _CHROOT, shape, apt.sources(), apt.options, apt.certificates])
     key = hashlib.sha256(wanted.encode()).hexdigest()[:12]
-    image = store.trees() / f"base-{key}"
-    with locked(cache_dir() / f"base-{key}.lock"):
+    with locked(store.building(), shared=True), locked(cache_dir() / f"base-{key}.lock"):
+        image = store.trees() / f"base-{key}"
         if not image.exists():
             _build(image, apt, [*PACKAGES, *extra], shape)
     return image
@@ -56,7 +56,7 @@ def _build(image: Path, apt: Apt, packages: list[str], shape: str) -> None:
     # The chroot resolves names by this machine's resolver; the host made from it gets a copy of its own.
     shutil.copyfile("/etc/resolv.conf", unfinished / "etc/resolv.conf")
     env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
-    # A network namespace is kept (apt), everything mounted for the chroot goes with the mount namespace.
+    # What is mounted for the chroot goes with the mount namespace.
     run(["unshare", "-m", "sh", "-euc", _CHROOT, "sh", unfinished], input=shape, env={**os.environ, **env})
     unfinished.rename(image)
 

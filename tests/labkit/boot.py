@@ -22,11 +22,19 @@ while :; do
     unplug 2>/dev/null
     plug || exit 1
     # The unified cgroup hierarchy is what this systemd wants; this machine may have the old ones mounted. In a mount
-    # namespace of its own nobody else sees the change.
+    # namespace of its own nobody else sees the change. Copies of the mounts of other stores go, for they would keep
+    # those busy as long as this host runs.
     unshare --mount --propagation private sh -c '
+        cat /proc/self/mounts | while read -r _ place kind _; do
+            case "$kind $place" in
+                "btrfs $1") ;;
+                "btrfs "*/trees) umount --lazy "$place" ;;
+            esac
+        done
+        shift
         umount --recursive /sys/fs/cgroup 2>/dev/null
         mount -t cgroup2 cgroup2 /sys/fs/cgroup || exit 1
-        exec "$@"' sh {nspawn}
+        exec "$@"' sh {store} {nspawn}
     # 133 says: rebooted.
     [ $? = 133 ] || break
 done
@@ -64,6 +72,7 @@ def script(machine: str, root: Path, address: Address) -> str:
     ]
     return _SCRIPT.format(
         name=machine,
+        store=shlex.quote(str(root.parent)),
         unplug="\n".join(f"    {shlex.join(command)}" for command in address.unplug()),
         plug=" &&\n".join(f"    {shlex.join(command)}" for command in address.plug()),
         nspawn=shlex.join(nspawn),

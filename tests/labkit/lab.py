@@ -30,7 +30,11 @@ class Namespace:
         self.ipv4, self.ipv6 = address.ipv4, address.ipv6
 
     def run(
-        self, argv: Sequence[str], input: str | None = None, check: bool = True, timeout: float | None = None  # noqa: A002
+        self,
+        argv: Sequence[str],
+        input: str | None = None,
+        check: bool = True,
+        timeout: float | None = None,  # noqa: A002
     ) -> subprocess.CompletedProcess[str]:
         """Run a command of this machine in the namespace. Params as `tools.run`."""
         return run([*self.enter(), *argv], input=input, check=check, timeout=timeout)
@@ -64,10 +68,13 @@ class Lab:
             owner = procs.Owner(**state["owner"])
             if not state["persistent"] and owner != procs.Owner.this():
                 raise LabError(f"the lab {name} belongs to process {owner.pid}: choose another name")
-            self.slot: int = state["slot"]
+            # After a restart of this machine another lab may have the slot: then the addresses change.
+            self.slot = net.claim(self.directory, state["slot"])
+            if self.slot != state["slot"]:
+                _write(self._state_file, {**state, "slot": self.slot})
             net.up(self.slot, read_apt().ports())
 
-    def host(self, name: str, base: Path | None = None) -> Host:  # noqa: F811
+    def host(self, name: str, base: Path | None = None) -> Host:
         """Return the host of a name, made from a base image (the usual one if none is given) when it is new.
 
         It is not booted.
@@ -81,7 +88,8 @@ class Lab:
     def namespace(self, name: str) -> Namespace:
         """Return the namespace of a name on the lab's network, made when it is new."""
         address = self._address("namespaces", name)
-        if not address.handle.exists():
+        if not address.handle.is_mount():
+            net.do(address.unplug(), check=False)
             net.do(address.plug())
         return Namespace(address)
 
@@ -147,6 +155,7 @@ class Lab:
             for directory in _labs().glob("*"):
                 _down(directory)
         Lab.reap()
+        store.unmount()
 
     # --- what is written down
 
@@ -222,15 +231,13 @@ def _down(directory: Path) -> None:
     """Remove a lab by its directory; the caller holds the lock."""
     if not directory.exists():
         return
-    with_state = (directory / "state.json").exists()
-    state = json.loads((directory / "state.json").read_text()) if with_state else {"hosts": {}}
+    written = directory / "state.json"
+    state = json.loads(written.read_text()) if written.exists() else {"hosts": {}}
     for name, index in state["hosts"].items():
         Host(directory, name, net.Address(state["slot"], name, index)).remove()
     for slot, claimed in net.claims().items():
         if claimed == directory:
             net.down(slot)
-    for left in store.trees().glob(f"{directory.name}.*"):
-        store.remove(left)
     shutil.rmtree(directory)
 
 

@@ -2,7 +2,7 @@
 
 Labs have slots, so that any number of them can be up at once: slot 7 is 10.213.7.0/24, fd00:213:7::/64, bridge mhlab7,
 chains MHLAB7, namespaces mh7-NAME. Only name lookups and package downloads get out, over IPv4; there is nothing
-behind IPv6 but the lab. What is kept about slots lies under /run, because it dies with this machine as the network does.
+behind IPv6 but the lab. What is kept about slots lies under /run: it dies with this machine as the network does.
 """
 
 from __future__ import annotations
@@ -67,8 +67,21 @@ class Address:
         mac = f"52:54:00:d5:{self.slot:02x}:{self.index:02x}"
         return [
             ["ip", "netns", "add", self.namespace],
-            ["ip", "link", "add", self.cable, "type", "veth", "peer", "name", INTERFACE, "address", mac]
-            + ["netns", self.namespace],
+            [
+                "ip",
+                "link",
+                "add",
+                self.cable,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                INTERFACE,
+                "address",
+                mac,
+                "netns",
+                self.namespace,
+            ],
             ["ip", "link", "set", self.cable, "master", bridge(self.slot), "up"],
             [*inside, "link", "set", "lo", "up"],
             [*inside, "link", "set", INTERFACE, "up"],
@@ -89,13 +102,16 @@ def gateway(slot: int) -> str:
     return f"10.213.{slot}.1"
 
 
-def claim(lab: Path) -> int:
-    """Return a free slot, now taken by a lab's directory.
+def claim(lab: Path, before: int | None = None) -> int:
+    """Return the slot of a lab's directory, which is its own from now on.
 
+    Params: lab; before, the slot it had, which it gets again unless this machine was restarted and another lab has it.
     Raises: LabError when all slots are taken.
     """
     with locked(_registry() / "lock"):
-        for slot in SLOTS:
+        for slot in SLOTS if before is None else (before, *SLOTS):
+            if slot == before and claims().get(slot) == lab:
+                return slot
             if not _claim_file(slot).exists() and not Path(f"/sys/class/net/{bridge(slot)}").exists():
                 _claim_file(slot).write_text(json.dumps({"lab": str(lab)}))
                 return slot
@@ -114,16 +130,19 @@ def up(slot: int, ports: set[int]) -> None:
     Params: slot; ports, the TCP ports packages are downloaded from.
     """
     with locked(_registry() / "lock"):
-        if Path(f"/sys/class/net/{bridge(slot)}").exists():
+        # The bridge comes up last: when it is up everything is.
+        if run(["ip", "-br", "link", "show", "up", "dev", bridge(slot)], check=False).stdout:
             return
+        run(["ip", "link", "del", bridge(slot)], check=False)
         _forward_on()
         for network in BLACKHOLES:
             run(["ip", *_family(network), "route", "replace", "blackhole", network, *_MARK])
         _firewall(slot, ports)
         name = bridge(slot)
         # The address is a fixed one, or the bridge would change it with every port that comes and goes.
-        run(["ip", "link", "add", name, "address", f"52:54:00:d5:{slot:02x}:01", "type", "bridge", "forward_delay", "0"])
-        run(["sysctl", "-q", "-w", f"net.ipv6.conf.{name}.disable_ipv6=0"])
+        mac = f"52:54:00:d5:{slot:02x}:01"
+        run(["ip", "link", "add", name, "address", mac, "type", "bridge", "forward_delay", "0"])
+        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("0")
         run(["ip", "addr", "add", f"{gateway(slot)}/24", "brd", "+", "dev", name])
         run(["ip", "addr", "add", f"fd00:213:{slot}::1/64", "dev", name, "nodad"])
         run(["ip", "link", "set", name, "up"])
@@ -217,7 +236,6 @@ def _registry() -> Path:
 
     Named after this boot: where /run is no tmpfs, what was up before it is not up any more.
     """
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    place = Path("/run/mailhost-lab") / boot
+    place = Path("/run/mailhost-lab") / procs.boot_id()
     place.mkdir(parents=True, exist_ok=True)
     return place

@@ -22,22 +22,26 @@ class Owner:
     """A process that can be told from a later one with the same number, by when it started."""
 
     pid: int
-    start: int
+    start: int | None
+    boot: str
 
     @classmethod
     def this(cls) -> Owner:
         """Return this process."""
-        start = start_time(os.getpid())
-        assert start is not None
-        return cls(os.getpid(), start)
+        return cls(os.getpid(), start_time(os.getpid()), boot_id())
 
     def alive(self) -> bool:
         """Return whether this very process still runs."""
-        return start_time(self.pid) == self.start
+        return self.boot == boot_id() and start_time(self.pid) == self.start
 
-    def data(self) -> dict[str, int]:
+    def data(self) -> dict[str, object]:
         """Return what `Owner(**data)` makes it from again."""
         return asdict(self)
+
+
+def boot_id() -> str:
+    """Return what names this boot of this machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def start_time(pid: int) -> int | None:
@@ -62,25 +66,17 @@ def command_line(pid: int) -> list[str]:
         return []
 
 
+def runs(pid: int, *programs: str) -> bool:
+    """Return whether a process runs one of the programs, by their names without a directory."""
+    return os.path.basename((command_line(pid) or [""])[0]) in programs
+
+
 def in_namespace(pid: int, handle: Path) -> bool:
     """Return whether a process is in the network namespace that the file stands for."""
     try:
-        return os.stat(f"/proc/{pid}/ns/net").st_ino == handle.stat().st_ino
+        return os.path.samestat(os.stat(f"/proc/{pid}/ns/net"), handle.stat())
     except OSError:
         return False
-
-
-def children(parent: int) -> list[int]:
-    """Return the processes whose parent this is."""
-    found = []
-    for pid in pids():
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == parent:
-            found.append(pid)
-    return found
 
 
 def is_init(pid: int) -> bool:
@@ -119,6 +115,3 @@ def _kill(pid: int, belongs: Callable[[int], bool]) -> None:
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
         finally:
             os.close(handle)
-        # Children of this process itself stay as zombies until somebody asks.
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)

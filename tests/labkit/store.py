@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .tools import LabError, cache_dir, locked, require_programs, run
 
-POOL_BYTES = 48 * 2**30  # sparse: only what is written takes room
+_POOL_BYTES = 48 * 2**30  # sparse: only what is written takes room
 _SUBVOLUME_INODE = 256  # the root of every btrfs subvolume has this number
 
 
@@ -70,12 +70,16 @@ def remove(tree: Path) -> None:
 
 
 def unmount() -> None:
-    """Unmount the pool and remove it, base images included. The next `trees()` makes a new one."""
+    """Unmount the image, once nobody builds a base in it; the next `trees()` mounts it again."""
     place = cache_dir() / "trees"
-    with locked(cache_dir() / "store.lock"):
+    with locked(building()), locked(cache_dir() / "store.lock"):
         if place.is_mount():
             run(["umount", place])
-            (cache_dir() / "pool.btrfs").unlink(missing_ok=True)
+
+
+def building() -> Path:
+    """Return the lock that is held, shared, while something is put into the store that belongs to no lab."""
+    return cache_dir() / "building.lock"
 
 
 def _mount_pool(place: Path) -> None:
@@ -85,16 +89,21 @@ def _mount_pool(place: Path) -> None:
     except LabError:
         return
     image = cache_dir() / "pool.btrfs"
-    if not image.exists():
+    new = not image.exists()
+    if new:
         unfinished = image.with_suffix(".unfinished")
         with unfinished.open("wb") as handle:
-            handle.truncate(POOL_BYTES)
+            # A file system that promises more than the disk below it has breaks when it is taken at its word.
+            handle.truncate(min(_POOL_BYTES, shutil.disk_usage(image.parent).free * 8 // 10))
         run(["mkfs.btrfs", "-q", "-f", "-m", "single", unfinished])
         unfinished.rename(image)
     # nobarrier: a power cut of a lab host is a killed process, this machine's page cache survives it; without the
     # option every fsync of dpkg and PostgreSQL would wait for this machine's disk.
-    if run(["mount", "-o", "loop,noatime,nobarrier,compress=no", image, place], check=False).returncode != 0:
-        image.unlink()
+    mounted = run(["mount", "-o", "loop,noatime,nobarrier", image, place], check=False)
+    if mounted.returncode != 0 and not new:
+        raise LabError(f"{image} cannot be mounted, remove it to start anew: {mounted.stderr.strip()}")
+    if mounted.returncode != 0:
+        image.unlink()  # no loop devices here, or no btrfs
 
 
 def _is_btrfs(place: Path) -> bool:

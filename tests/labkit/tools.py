@@ -38,7 +38,7 @@ def cache_dir() -> Path:
 def run(
     argv: Sequence[str | Path],
     *,
-    input: str | None = None,  # noqa: A002 – the name subprocess.run has taught everybody
+    input: str | None = None,  # noqa: A002 (the name subprocess.run has taught everybody)
     check: bool = True,
     timeout: float | None = None,
     env: dict[str, str] | None = None,
@@ -51,7 +51,14 @@ def run(
     words = [str(word) for word in argv]
     try:
         done = subprocess.run(
-            words, input=input or "", capture_output=True, text=True, errors="replace", timeout=timeout, env=env
+            words,
+            input=input or "",
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            env=env,
+            check=False,
         )
     except FileNotFoundError:
         raise LabError(f"{words[0]} is not installed on this machine") from None
@@ -64,11 +71,14 @@ def run(
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file, made if need be; the kernel drops it when the process dies."""
+def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold a lock on a file, made if need be; the kernel drops it when the process dies.
+
+    Params: path; shared, whether others may hold it as well that ask for it shared.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 # Not part of the host's disk, or not kept over a reboot.
 NOT_ON_DISK = ("proc", "sys", "dev", "run", "tmp")
+
+# A file that changed a moment ago can change again without its times showing it: their clock ticks in milliseconds.
+_SETTLED_NS = 10**9
 
 # Content hashes by (inode, mtime, ctime, size): nobody can set a ctime, and a btrfs snapshot keeps all four.
 _known: dict[tuple[int, int, int, int], str] = {}
@@ -56,7 +60,10 @@ def _content(entry: os.DirEntry[str], seen: os.stat_result) -> str:
         key = (seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size)
         if key not in _known:
             with open(entry.path, "rb") as handle:
-                _known[key] = hashlib.file_digest(handle, "sha256").hexdigest()
+                content = hashlib.file_digest(handle, "sha256").hexdigest()
+            if time.time_ns() - seen.st_ctime_ns < _SETTLED_NS:
+                return content
+            _known[key] = content
         return _known[key]
     if stat.S_ISLNK(seen.st_mode):
         return f"-> {os.readlink(entry.path)}"
