@@ -1,0 +1,118 @@
+"""The proofs, one function for each task: is it true of the host now?
+
+Each looks at the host, never at what the tree wrote about it, and returns a proof: the tracker's mark and the evidence.
+They read the pillar, so they work inside ``state.apply`` only.
+"""
+
+import os
+
+import mailhost_access
+import mailhost_sudo
+from mailhost_proof import DONE, OPEN, PARTLY, judged, proof
+
+__all__ = ["admin", "cleaned_up", "default_user_absent", "ssh_keys", "ssh_proven", "sudo_without_password"]
+
+
+def sudo_without_password():
+    """Prove that sudo, as it reads its own files, asks members of group sudo for no password."""
+    try:
+        status = os.stat("/etc/sudoers.d/90-nopasswd-sudo")
+    except FileNotFoundError:
+        return proof(OPEN, "/etc/sudoers.d/90-nopasswd-sudo does not exist")
+    failures = []
+    if (status.st_uid, status.st_mode & 0o7777) != (0, 0o440):
+        failures.append(f"/etc/sudoers.d/90-nopasswd-sudo has mode {status.st_mode & 0o7777:04o}, uid {status.st_uid}")
+    allowed = __salt__["mailhost_sudo.passwordless"]()
+    if "%sudo" not in allowed:
+        failures.append("group sudo is asked for a password")
+    return judged(failures, "group sudo is not asked for a password, says cvtsudoers")
+
+
+def default_user_absent():
+    """Prove that the provider's account and what it left are gone, and that its uid is free or the admin's."""
+    name = __pillar__["access"]["default_user"]
+    accounts = __salt__["mailhost_accounts.read"]()
+    failures = [f"{kind} {name} exists" for kind in ("users", "groups") if name in accounts[kind]]
+    failures += [f"{kind}: {', '.join(paths)}" for kind, paths in __salt__["mailhost_accounts.traces"](name).items()]
+    failures += [f"rules in {path}" for path in mailhost_sudo.without_user(__salt__["mailhost_sudo.files"](), name)]
+    admin = __pillar__["access"]["admin"]
+    holder = [user for user, entry in accounts["users"].items() if entry["uid"] == admin["uid"]]
+    if holder not in ([], [admin["name"]]):
+        failures.append(f"uid {admin['uid']} is {holder[0]}'s")
+    return judged(failures, f"no account, home, mail, crontab or sudo rule of {name}")
+
+
+def admin():
+    """Prove that the admin's account is as declared."""
+    wanted = __pillar__["access"]["admin"]
+    accounts = __salt__["mailhost_accounts.read"]()
+    user = accounts["users"].get(wanted["name"])
+    if user is None:
+        return proof(OPEN, f"{wanted['name']} does not exist")
+    failures = [
+        f"{attribute} is {user[attribute]}, not {value}"
+        for attribute, value in {"uid": wanted["uid"], "gid": wanted["uid"], "shell": wanted["shell"]}.items()
+        if user[attribute] != value
+    ]
+    if wanted["name"] not in accounts["groups"]["sudo"]["members"]:
+        failures.append("is not in group sudo")
+    if not user["home_exists"]:
+        failures.append(f"{user['home']} does not exist")
+    if wanted["password_hash"] is None and not user["locked"]:
+        failures.append("has a password that nobody declared")
+    password = "password locked" if user["locked"] else "password as declared"
+    return judged(failures, f"{wanted['name']} has uid and gid {user['uid']}, {user['shell']}, group sudo, {password}")
+
+
+def ssh_keys():
+    """Prove that exactly the declared keys open the admin's account; done only once root's login is off."""
+    wanted = __pillar__["access"]["admin"]
+    user = __salt__["mailhost_accounts.read"]()["users"].get(wanted["name"])
+    if user is None:
+        return proof(OPEN, f"{wanted['name']} does not exist")
+    found = __salt__["mailhost_access.keys"](user["home"])
+    changes = mailhost_access.plan_keys(wanted["ssh_keys"], found["file"].get("text"))
+    failures = [f"{what}: {keys}" for what, keys in changes.items()]
+    for entry, mode in (("directory", "0700"), ("file", "0600")):
+        if found[entry].get("mode") not in (None, mode) or found[entry].get("user") not in (None, wanted["name"]):
+            failures.append(f"{entry} is {found[entry]['user']}'s with mode {found[entry]['mode']}")
+    if failures:
+        return proof(OPEN, "; ".join(failures))
+    keys = f"{len(wanted['ssh_keys'])} declared key(s) and no other"
+    root = __salt__["mailhost_access.sshd_effective"]("root")["permitrootlogin"][0]
+    if root != "no":
+        return proof(PARTLY, f"{keys}; root may still log in ({root}): its lock needs a change that reverts itself, not built yet")
+    return proof(DONE, f"{keys}; root cannot log in")
+
+
+def ssh_proven():
+    """Prove that the admin has been seen to log in by key and use sudo, and that sshd's own settings allow it."""
+    wanted = __pillar__["access"]["admin"]
+    evidence = __salt__["mailhost_access.login_evidence"](wanted["name"], wanted["ssh_keys"])
+    if not evidence:
+        return proof(OPEN, f"no login of {wanted['name']} by key, with sudo, since its keys changed")
+    effective = __salt__["mailhost_access.sshd_effective"](wanted["name"])
+    failures = []
+    if effective["pubkeyauthentication"] != ["yes"]:
+        failures.append("sshd takes no keys")
+    if ".ssh/authorized_keys" not in " ".join(effective["authorizedkeysfile"]):
+        failures.append(f"sshd reads keys from {effective['authorizedkeysfile'][0]}")
+    return judged(failures, evidence)
+
+
+def cleaned_up():
+    """Prove that the admin's uid is the declared one, and that nobody gets rights by sudo whom nobody declared."""
+    wanted = __pillar__["access"]["admin"]
+    user = __salt__["mailhost_accounts.read"]()["users"].get(wanted["name"])
+    failures = []
+    if user is None or user["uid"] != wanted["uid"]:
+        failures.append(f"{wanted['name']} has uid {user and user['uid']}, not {wanted['uid']}")
+    files = __salt__["mailhost_sudo.files"]()
+    main = files.get(mailhost_sudo.MAIN, "")
+    if mailhost_sudo.asking(main) != main:
+        failures.append("/etc/sudoers has a rule with NOPASSWD")
+    strays = __salt__["mailhost_sudo.unpackaged"](mailhost_sudo.strays(files, ["90-nopasswd-sudo"]))
+    failures += [f"/etc/sudoers.d/{stray} is a stray" for stray in strays]
+    others = sorted(set(__salt__["mailhost_sudo.passwordless"]()) - {"%sudo"})
+    failures += [f"{who} is asked for no password by sudo" for who in others]
+    return judged(failures, f"uid {wanted['uid']}; nobody but group sudo has sudo without a password")

@@ -1,0 +1,110 @@
+"""Look at files and replace them whole."""
+
+import grp
+import os
+import pathlib
+import pwd
+import stat
+import tempfile
+
+from salt.exceptions import CommandExecutionError
+
+__all__ = ["look", "replace", "tried"]
+
+
+def look(path):
+    """Return what is at a path: kind (None, file, directory, link, other), and of a file text, mode, user and group.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_file.look /etc/sudoers.d/90-nopasswd-sudo
+    """
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return {"kind": None}
+    kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
+    found = {
+        "kind": kinds.get(stat.S_IFMT(status.st_mode), "other"),
+        "mode": f"{stat.S_IMODE(status.st_mode):04o}",
+        "user": _name(pwd.getpwuid, status.st_uid),
+        "group": _name(grp.getgrgid, status.st_gid),
+    }
+    if found["kind"] == "file":
+        found["text"] = pathlib.Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+    return found
+
+
+def tried(path, text, check):
+    """Let a program read a text before it becomes a file; ``check`` is its argument list, the text's path is added.
+
+    Nothing is said when the program is not there (yet). Raises CommandExecutionError with the program's words when it
+    refuses the text.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_file.tried /etc/sudoers.d/x 'ada ALL=(ALL) ALL' '["visudo", "-cf"]'
+    """
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="surrogateescape") as copy:
+        copy.write(text)
+        copy.flush()
+        try:
+            __salt__["mailhost_run.program"]([*check, copy.name])
+        except CommandExecutionError as error:
+            if "no such file or directory" in str(error) and str(error).startswith(f"{check[0]}:"):
+                return
+            raise CommandExecutionError(f"{path}: not replaced: {str(error).replace(copy.name, path)}") from None
+
+
+def replace(path, text, user="root", group="root", mode=0o644, check=None):
+    """Put a file in place whole, in one step, and safe on disk: at no time is there half of it, or none.
+
+    The new file is never readable by more than the old one: it is made with 0600 and gets its owner and mode before its
+    name. Raises CommandExecutionError when ``check`` refuses the text or the directory is missing.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_file.replace /etc/motd 'hello'
+    """
+    if check:
+        tried(path, text, check)
+    directory = os.path.dirname(path)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=".mailhost.", dir=directory)
+    except OSError as error:
+        raise CommandExecutionError(f"{path}: {directory}: {error.strerror.lower()}") from None
+    try:
+        with open(handle, "w", encoding="utf-8", errors="surrogateescape") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fchown(stream.fileno(), pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid)
+            os.fchmod(stream.fileno(), mode if isinstance(mode, int) else int(mode, 8))
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    _sync(directory)
+
+
+def _name(lookup, number):
+    """Return the name of an id, or the id where it has none."""
+    try:
+        return lookup(number)[0]
+    except KeyError:
+        return number
+
+
+def _sync(directory):
+    """Make the names in a directory safe on disk: fsync(2) of a file does not do that."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,110 @@
+"""Look at packages and install them, with apt's own tools."""
+
+import os
+import tempfile
+import time
+
+import mailhost_pkg
+
+__all__ = ["install", "installed", "refresh", "simulate"]
+
+LISTS = "/var/lib/apt/lists"
+STALE_SECONDS = 3600
+# --no-install-recommends: what a task needs it names. force-confold: a file we manage is not asked about.
+INSTALL = [
+    "apt-get",
+    "-y",
+    "-q",
+    "--no-install-recommends",
+    "-o",
+    "Dpkg::Options::=--force-confold",
+    "-o",
+    "DPkg::Lock::Timeout=300",
+]
+
+
+def installed():
+    """Return the versions of the installed packages by name; looked up once a run.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_pkg.installed
+    """
+    if "mailhost.packages" not in __context__:
+        lines = __salt__["mailhost_run.program"](
+            ["dpkg-query", "-W", "-f=${db:Status-Status} ${Package} ${Version}\\n"]
+        ).splitlines()
+        rows = [line.split(" ") for line in lines]
+        __context__["mailhost.packages"] = {row[1]: row[2] for row in rows if row[0] == "installed"}
+    return __context__["mailhost.packages"]
+
+
+def simulate(names):
+    """Return what installing packages would install, dependencies included, without touching the host.
+
+    The package lists are as fresh as the real run would make them: stale ones are fetched into a directory of their own.
+
+    Raises CommandExecutionError with apt's words, e.g. for a package that does not exist.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_pkg.simulate '["sudo"]'
+    """
+    run = __salt__["mailhost_run.program"]
+    if not _stale():
+        return mailhost_pkg.parse_simulation(run([*INSTALL, "-s", "install", *names]))
+    if "mailhost.lists" not in __context__:
+        # Removed with the last reference, at the end of the run.
+        __context__["mailhost.lists"] = tempfile.TemporaryDirectory(prefix="mailhost-apt.")
+        run([*INSTALL, *_apart(), "update"])
+    return mailhost_pkg.parse_simulation(run([*INSTALL, *_apart(), "-s", "install", *names]))
+
+
+def install(names):
+    """Install packages.
+
+    Raises CommandExecutionError with apt's words.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_pkg.install '["sudo"]'
+    """
+    __salt__["mailhost_run.program"]([*INSTALL, "install", *names], timeout=1800)
+    __context__.pop("mailhost.packages", None)
+
+
+def refresh():
+    """Fetch the package lists when they are missing or older than an hour.
+
+    Raises CommandExecutionError with apt's words.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_pkg.refresh
+    """
+    if _stale():
+        __salt__["mailhost_run.program"]([*INSTALL, "update"])
+
+
+def _stale():
+    """Whether the package lists are missing or older than an hour."""
+    try:
+        newest = max(entry.stat().st_mtime for entry in os.scandir(LISTS) if entry.is_dir() or entry.name.endswith("Release"))
+    except (FileNotFoundError, ValueError):
+        return True
+    return time.time() - newest > STALE_SECONDS
+
+
+def _apart():
+    """Return the options that let apt keep its lists and caches in a directory of their own."""
+    directory = __context__["mailhost.lists"].name
+    os.makedirs(f"{directory}/partial", exist_ok=True)
+    return ["-o", f"Dir::State::Lists={directory}", "-o", f"Dir::Cache={directory}", "-o", "APT::Sandbox::User=root"]

@@ -1,0 +1,29 @@
+"""External pillar: refuses what is not valid before any state runs, and fills in the defaults.
+
+An external pillar is the one place of Salt that sees the merged pillar of the host before it is used.
+"""
+
+import os
+
+import mailhost_environment
+import mailhost_pillar
+
+
+def ext_pillar(minion_id, pillar):
+    """Return the parsed pillar with every key present, or ``_errors`` with a sentence for each thing that is wrong.
+
+    minion_id
+        The host's id in the roster.
+    pillar
+        What pillar/top.sls and the files it names gave.
+    """
+    try:
+        environment = mailhost_environment.chosen(
+            __opts__.get("argv") or [], os.environ, __grains__.get(mailhost_environment.GRAIN)
+        )
+        parsed = mailhost_pillar.plain(mailhost_pillar.parse(pillar))
+    except mailhost_environment.UnknownEnvironment as error:
+        return {"_errors": [str(error)]}
+    except mailhost_pillar.PillarErrors as error:
+        return {"_errors": error.sentences}
+    return {**parsed, "environment": environment}

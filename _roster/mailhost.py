@@ -1,0 +1,89 @@
+"""Roster: the hosts of etc/salt/roster, each with the endpoint that answers now.
+
+A name that is no host ends the run with a sentence and exit code 1; Salt itself would say nothing and exit 0.
+"""
+
+import os
+import pathlib
+import sys
+
+import yaml
+
+import mailhost_endpoint
+import mailhost_environment
+import mailhost_ssh
+import salt.pillar
+from salt.exceptions import SaltClientError
+
+# One look for the endpoint a run: Salt asks the roster more than once.
+_FOUND = {}
+
+
+def targets(tgt, tgt_type="glob", **kwargs):
+    """Return Salt's connection data for each host of the roster that ``tgt`` matches.
+
+    Raises SaltClientError when the roster cannot be used, no host matches, or the only host asked for does not answer.
+    """
+    root = pathlib.Path.cwd()
+    hosts = _hosts()
+    wanted = __utils__["roster_matcher.targets"]({host_id: {"host": host_id} for host_id in hosts}, tgt, tgt_type, "ipv4")
+    if not wanted:
+        raise SaltClientError(f"{tgt}: no such host in etc/salt/roster; there are {', '.join(sorted(hosts)) or 'none'}")
+    return {host_id: _target(root, hosts[host_id], alone=len(wanted) == 1) for host_id in wanted}
+
+
+def _hosts():
+    """Return the hosts of the roster file by id."""
+    path = __opts__["roster_file"]
+    if not os.path.exists(path):
+        raise SaltClientError(f"{path}: is missing; copy etc/salt/roster.example there and put your host in")
+    try:
+        with open(path, encoding="utf-8") as stream:
+            raw = yaml.safe_load(stream) or {}
+        return {str(host_id): mailhost_endpoint.parse_host(str(host_id), entry) for host_id, entry in raw.items()}
+    except (yaml.YAMLError, AttributeError) as error:
+        raise SaltClientError(f"{path}: is not YAML of hosts: {error}") from None
+    except mailhost_endpoint.InvalidRoster as error:
+        raise SaltClientError(f"{path}: {error}") from None
+
+
+def _target(root, host, alone):
+    """Return Salt's connection data for one host."""
+    if host.id not in _FOUND:
+        _FOUND[host.id] = _look(root, host, alone)
+    endpoint = _FOUND[host.id]
+    return {
+        "host": endpoint.address,
+        "port": endpoint.port,
+        "user": endpoint.user,
+        "sudo": endpoint.user != "root",
+        "priv": os.path.expanduser(host.priv) if host.priv else "agent-forwarding",
+        "identities_only": bool(host.priv),
+        "ssh_options": mailhost_ssh.options(root, host),
+        "grains": {mailhost_environment.GRAIN: host.environment},
+    }
+
+
+def _pillar(host):
+    """Return the host's pillar; a pillar that is not valid ends the run here, before any connection is made."""
+    grains = {"id": host.id, mailhost_environment.GRAIN: host.environment}
+    pillar = salt.pillar.Pillar(dict(__opts__, id=host.id), grains, host.id, "base").compile_pillar()
+    if "_errors" in pillar:
+        raise SaltClientError("\n".join([f"{host.id}: the pillar cannot be used", *map(str, pillar["_errors"])]))
+    return pillar
+
+
+def _look(root, host, alone):
+    """Return the endpoint of a host that answers, and say which it is."""
+    pillar = _pillar(host)
+    ways = mailhost_endpoint.candidates(host, pillar)
+    try:
+        endpoint = mailhost_ssh.find(root, host, ways)
+    except mailhost_ssh.Unreachable as error:
+        if alone:
+            raise SaltClientError(str(error)) from None
+        # One dead host of several must not keep the others from being reached: its own run fails on it.
+        print(error, file=sys.stderr)
+        return ways[-1]
+    print(f"{host.id}: {pillar['environment']}, by {endpoint}", file=sys.stderr)
+    return endpoint

@@ -1,0 +1,79 @@
+"""Accounts, exact in a dry run: Salt's own user.absent predicts no change."""
+
+import mailhost_accounts
+import mailhost_forecast
+import mailhost_sudo
+from mailhost_result import explained, outcome
+from salt.exceptions import CommandExecutionError
+
+__all__ = ["absent", "present"]
+
+
+@explained
+def present(name, uid, shell, groups, password_hash):
+    """Let an account exist with its own group of the same id and name.
+
+    name, uid, shell, groups
+        Login name, id of user and group, login shell, groups it is a member of besides its own.
+    password_hash
+        A crypt(5) hash, or None for a locked password.
+
+    An account that is there with another id gets the declared one, and its files follow.
+    """
+    wanted = {
+        "name": name,
+        "uid": uid,
+        "shell": shell,
+        "home": f"/home/{name}",
+        "groups": groups,
+        "password_hash": password_hash,
+    }
+    real = __salt__["mailhost_accounts.read"]()
+    users = mailhost_forecast.applied(__context__, "users", real["users"])
+    changes = mailhost_accounts.plan_present(
+        wanted, users, mailhost_forecast.applied(__context__, "groups", real["groups"])
+    )
+    if __opts__["test"] and changes:
+        mailhost_forecast.note(__context__, "users", name, {**wanted, "gid": uid, "home_exists": True})
+
+    def act():
+        if "user" in changes:
+            __salt__["mailhost_accounts.add"](name, uid, shell, wanted["home"], groups, password_hash)
+        else:
+            __salt__["mailhost_accounts.change"](name, changes, wanted)
+
+    return outcome((__opts__, __context__), name, changes, act, f"uid {uid}, {shell}, in {', '.join(groups)}")
+
+
+@explained
+def absent(name):
+    """Let an account and all it left be gone: processes, group, home, mail spool, crontab, sudoers rules.
+
+    Refuses when the run itself came in as this account.
+    """
+    accounts = __salt__["mailhost_accounts.read"]()
+    traces = __salt__["mailhost_accounts.traces"](name)
+    sudoers = mailhost_sudo.without_user(__salt__["mailhost_sudo.files"](), name)
+    changes = {kind: {"old": ", ".join(paths), "new": None} for kind, paths in traces.items()}
+    if sudoers:
+        changes["sudoers"] = {"old": ", ".join(sudoers), "new": None}
+    if name in accounts["users"]:
+        changes["user"] = {"old": f"uid {accounts['users'][name]['uid']}", "new": None}
+        if __salt__["mailhost_accounts.logged_in_as"]() == name:
+            raise CommandExecutionError(
+                f"{name} cannot be removed by a run that came in as {name}: log in as root or as the admin"
+            )
+    if name in accounts["groups"]:
+        changes["group"] = {"old": f"gid {accounts['groups'][name]['gid']}", "new": None}
+    if __opts__["test"]:
+        mailhost_forecast.note(__context__, "users", name, None)
+        mailhost_forecast.note(__context__, "groups", name, None)
+        for path, text in sudoers.items():
+            mailhost_forecast.note(__context__, "sudoers", path, text or None)
+
+    def act():
+        for path, text in sudoers.items():
+            __salt__["mailhost_sudo.put"](path, text)
+        __salt__["mailhost_accounts.remove"](name, traces)
+
+    return outcome((__opts__, __context__), name, changes, act, "does not exist and has left nothing")

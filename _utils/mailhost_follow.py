@@ -1,0 +1,85 @@
+"""Follows a run from the workstation: says which task is under way, and logs in when the run asks for it.
+
+Runs on the workstation only. The host writes to a file that is read over a connection of its own; what it may ask for is a
+login, over the endpoint in use, and one fixed command.
+"""
+
+import contextlib
+import pathlib
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import mailhost_progress
+import mailhost_registry
+import mailhost_ssh
+from mailhost_endpoint import Endpoint
+
+
+class Follower(contextlib.AbstractContextManager["Follower"]):
+    """Follow one run for as long as the context lasts."""
+
+    def __init__(self, target: Mapping[str, Any], host_id: str) -> None:
+        """Take Salt's connection data of the target (what _roster/mailhost.py gave) and its id."""
+        self._host = host_id
+        self._options = list(target["ssh_options"])
+        self._endpoint = Endpoint(target["host"], target["port"], target["user"], "this run")
+        self._total = len(mailhost_registry.built())
+        self._begun = 0
+        self._logged_in: set[str] = set()
+        self._shown = ""
+
+    def __enter__(self) -> "Follower":
+        follow = ["tail", "-q", "-n", "0", "-F", mailhost_progress.PATH]
+        words = follow if self._endpoint.user == "root" else ["sudo", "-n", *follow]
+        self._process = subprocess.Popen(
+            mailhost_ssh.command(self._options, self._endpoint, *words),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait()
+        self._thread.join(2)
+        if sys.stderr.isatty() and self._shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+    def _read(self) -> None:
+        """Act on each line the host writes."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            said = mailhost_progress.parse(line)
+            if said and "task" in said:
+                self._begins(said["task"])
+            elif said and "login" in said:
+                self._log_in(said["login"])
+
+    def _begins(self, task_id: str) -> None:
+        """Say which task begins: on a terminal in one line that is written over."""
+        self._begun += 1
+        titles = {task.id: task.title for task in mailhost_registry.TASKS}
+        self._shown = f"{self._host}: {self._begun}/{self._total}  {task_id} {titles.get(task_id, '')}"
+        if sys.stderr.isatty():
+            print(f"\r\033[K{self._shown}", end="", file=sys.stderr, flush=True)
+        else:
+            print(self._shown, file=sys.stderr, flush=True)
+
+    def _log_in(self, user: str) -> None:
+        """Log in as the user over a new connection and try sudo: what the host then finds in its journal is the proof."""
+        if user in self._logged_in:
+            return
+        self._logged_in.add(user)
+        endpoint = Endpoint(self._endpoint.address, self._endpoint.port, user, "public")
+        said = mailhost_ssh.new_login(self._options, endpoint, "sudo", "-n", "true")
+        if said:
+            print(f"{self._host}: login as {endpoint}: {said}", file=sys.stderr, flush=True)
+        else:
+            mailhost_ssh.remember(pathlib.Path.cwd(), self._host, endpoint)

@@ -1,0 +1,260 @@
+"""What the pillar may say: one frozen dataclass a section, each value parsed, and then checked against the others.
+
+A value that exists is valid: nothing downstream looks for a default or doubts a type. ``parse()`` reports everything that
+is wrong at once, each sentence beginning with the path of the key.
+"""
+
+import base64
+import binascii
+import dataclasses
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+REQUIRED = object()
+T = TypeVar("T")
+
+
+class Invalid(ValueError):
+    """A single value cannot be used; the message reads on after the path of its key."""
+
+
+class PillarErrors(ValueError):
+    """The pillar cannot be used; ``sentences`` holds one sentence for each thing that is wrong."""
+
+    def __init__(self, sentences: list[str]) -> None:
+        super().__init__("\n".join(sentences))
+        self.sentences = sentences
+
+
+def key(parse: Callable[[Any], Any], doc: str, default: Any = REQUIRED, *, secret: bool = False) -> Any:
+    """Declare a key of the pillar: how it is parsed, what it means, its default, and whether it is a secret."""
+    metadata = {"parse": parse, "doc": doc, "secret": secret}
+    if default is REQUIRED:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def section(kind: type[T], doc: str) -> Any:
+    """Declare a section of the pillar, itself a dataclass of keys."""
+    return dataclasses.field(metadata={"section": kind, "doc": doc})
+
+
+# What a single value may be. Each returns the value as the tree uses it or raises Invalid.
+
+
+def text_matching(pattern: str, meaning: str) -> Callable[[Any], str]:
+    """Return a parser of texts that match the whole of ``pattern``; ``meaning`` is what the value then is."""
+
+    def parse(value: Any) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise Invalid(f"{value!r} is not {meaning}")
+        return value
+
+    return parse
+
+
+def whole(low: int, high: int, meaning: str) -> Callable[[Any], int]:
+    """Return a parser of whole numbers from ``low`` to ``high``."""
+
+    def parse(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise Invalid(f"{value!r} is not {meaning} from {low} to {high}")
+        return value
+
+    return parse
+
+
+def flag(value: Any) -> bool:
+    """Parse true or false."""
+    if not isinstance(value, bool):
+        raise Invalid(f"{value!r} is neither true nor false")
+    return value
+
+
+def optional(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a parser that also takes null, for a key that may stay open."""
+    return lambda value: None if value is None else parse(value)
+
+
+def interface(version: int) -> Callable[[Any], str]:
+    """Return a parser of addresses with a prefix length, of IP version 4 or 6."""
+
+    def parse(value: Any) -> str:
+        if not isinstance(value, str) or "/" not in value:
+            raise Invalid(f"{value!r} is not an address with a prefix length")
+        try:
+            parsed = ipaddress.ip_interface(value)
+        except ValueError:
+            raise Invalid(f"{value!r} is not an address with a prefix length") from None
+        if parsed.version != version:
+            raise Invalid(f"{value!r} is not an IPv{version} address")
+        if parsed.ip == parsed.network.network_address and parsed.network.num_addresses > 1:
+            raise Invalid(f"{value!r} is the network's own address, not a host's")
+        return str(parsed)
+
+    return parse
+
+
+KEY_TYPES = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "ssh-rsa",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+)
+
+
+def public_key(value: Any) -> str:
+    """Parse one public key as a line of authorized_keys(5) without options: type, base64, comment."""
+    words = value.split() if isinstance(value, str) else []
+    if "PRIVATE KEY" in str(value):
+        # The value is not repeated: it would put the private key into the output.
+        raise Invalid("is a private key; the public one is in the file ending in .pub")
+    if len(words) < 2 or words[0] not in KEY_TYPES or "\n" in value.strip():
+        raise Invalid(f"{value!r} is not a public key as in a file ending in .pub")
+    try:
+        blob = base64.b64decode(words[1], validate=True)
+    except binascii.Error:
+        raise Invalid(f"{value!r} is a damaged public key: its second word is not base64") from None
+    # RFC 4253 section 6.6: the blob begins with the length of the type's name and the name.
+    if blob[4 : 4 + int.from_bytes(blob[:4], "big")] != words[0].encode():
+        raise Invalid(f"{value!r} is a damaged public key: its two halves do not belong together")
+    return " ".join(words)
+
+
+def public_keys(value: Any) -> tuple[str, ...]:
+    """Parse the list of public keys that may log in; an empty one would lock everybody out."""
+    if not isinstance(value, (list, tuple)):
+        raise Invalid("is not a list of public keys")
+    if not value:
+        raise Invalid("is empty: put at least one public key in, or nobody can log in")
+    keys = tuple(map(public_key, value))
+    blobs = [line.split()[1] for line in keys]
+    if len(set(blobs)) != len(blobs):
+        raise Invalid("names a key twice")
+    return keys
+
+
+def password_hash(value: Any) -> str:
+    """Parse a crypt(5) hash. The value is never repeated in the message: it is a secret."""
+    if not isinstance(value, str) or not re.fullmatch(r"\$(y|gy|7|6|2[aby])\$[^\s:!*]{20,}", value):
+        raise Invalid("is not a password hash as mkpasswd(1) prints it (yescrypt or stronger than SHA-256)")
+    return value
+
+
+# useradd(8), --badname: what Debian takes as a login name without being asked twice.
+login_name = text_matching(r"[a-z_][a-z0-9_-]{0,31}", "a login name (small letters, digits, _ and -, 32 at most)")
+port = whole(1, 65535, "a port number")
+
+
+# The sections.
+
+
+@dataclasses.dataclass(frozen=True)
+class Admin:
+    """The one account people log in with."""
+
+    ssh_keys: tuple[str, ...] = key(public_keys, "public keys that may log in as the admin: exactly these")
+    name: str = key(login_name, "login name of the admin", "phalkonadmin")
+    uid: int = key(whole(1000, 59999, "a user id of Debian's range for people"), "user and group id of the admin", 1000)
+    shell: str = key(text_matching(r"/[\w./-]+", "the path of a shell"), "login shell of the admin", "/bin/bash")
+    password_hash: str | None = key(
+        optional(password_hash),
+        "hash for the provider's console, from mkpasswd; null: the password is locked, keys only",
+        None,
+        secret=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Access:
+    """Who may enter."""
+
+    admin: Admin = section(Admin, "the one account people log in with")
+    default_user: str = key(login_name, "the provider's account that is removed", "linuxuser")
+
+
+@dataclasses.dataclass(frozen=True)
+class Ssh:
+    """Where sshd listens in the end."""
+
+    port: int = key(port, "port of sshd on the finished host", 2288)
+
+
+@dataclasses.dataclass(frozen=True)
+class Vpn:
+    """The host's place in the VPN."""
+
+    address: str = key(interface(4), "IPv4 address of the host in the VPN, with the prefix length", "10.100.0.25/24")
+    address6: str | None = key(optional(interface(6)), "IPv6 address of the host in the VPN, or null", None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pillar:
+    """All of it."""
+
+    access: Access = section(Access, "who may enter")
+    ssh: Ssh = section(Ssh, "where sshd listens in the end")
+    vpn: Vpn = section(Vpn, "the host's place in the VPN")
+
+
+def parse(raw: Mapping[str, Any]) -> Pillar:
+    """Return the pillar that ``raw`` describes, defaults filled in.
+
+    Raises PillarErrors with all that is wrong: unknown keys, missing ones, values of the wrong kind, and values that
+    contradict each other.
+    """
+    errors: list[str] = []
+    parsed = _parse_section(Pillar, raw, "", errors)
+    if not errors:
+        errors = _contradictions(parsed)
+    if errors:
+        raise PillarErrors(errors)
+    return parsed  # type: ignore[no-any-return]
+
+
+def plain(pillar: Pillar) -> dict[str, Any]:
+    """Return the pillar as plain dicts and lists, as states get it."""
+    return _lists(dataclasses.asdict(pillar))  # type: ignore[no-any-return]
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _lists(inner) for name, inner in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _parse_section(kind: type, raw: Any, path: str, errors: list[str]) -> Any:
+    if not isinstance(raw, Mapping):
+        errors.append(f"{path.rstrip('.')}: {raw!r} is not a section of keys")
+        return None
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for name in raw:
+        if name not in fields:
+            errors.append(f"{path}{name}: no such key; here are {', '.join(fields)}")
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        if "section" in field.metadata:
+            values[name] = _parse_section(field.metadata["section"], raw.get(name, {}), f"{path}{name}.", errors)
+        elif name in raw:
+            try:
+                values[name] = field.metadata["parse"](raw[name])
+            except Invalid as error:
+                errors.append(f"{path}{name}: {error}")
+        elif field.default is dataclasses.MISSING:
+            errors.append(f"{path}{name}: is missing ({field.metadata['doc']})")
+    return None if errors else kind(**values)
+
+
+def _contradictions(pillar: Pillar) -> list[str]:
+    """Return what is wrong between values that are each valid on their own."""
+    found = []
+    if pillar.access.admin.name == pillar.access.default_user:
+        found.append(f"access.admin.name: {pillar.access.admin.name!r} is the account that access.default_user removes")
+    if "root" in (pillar.access.admin.name, pillar.access.default_user):
+        found.append("access: root can be neither the admin nor the account that is removed")
+    return found

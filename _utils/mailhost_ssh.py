@@ -1,0 +1,165 @@
+"""ssh from the workstation: which endpoint of a host answers, and a new login over one of them.
+
+Runs on the workstation only (roster, front door). Nothing here is needed on the host.
+"""
+
+import json
+import os
+import pathlib
+import socket
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterable
+
+from mailhost_endpoint import CONNECT_SECONDS, Endpoint, Host, ssh_options
+
+LOGIN_SECONDS = 10
+
+
+class Unreachable(Exception):
+    """No endpoint of a host answers; the message says what was tried and what each said."""
+
+
+def control_dir() -> str:
+    """Return the directory of the kept connections: short enough for a socket's path and nobody else's.
+
+    A socket's path may have 107 bytes (unix(7)), less than many a checkout's.
+    """
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    base = pathlib.Path(runtime) if os.path.isdir(runtime) else pathlib.Path(tempfile.gettempdir())
+    path = base / f"mailhost-{os.getuid()}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise Unreachable(f"{path}: is not a directory of yours alone; remove it")
+    return str(path)
+
+
+def known_hosts(root: pathlib.Path, host: Host) -> str:
+    """Return the file with the host's key: its pinned one written anew, or the one that keeps the key seen first."""
+    if not host.host_key:
+        return str(root / ".salt" / "known_hosts")
+    path = root / ".salt" / "pinned" / host.id
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = f"{host.id} {host.host_key.strip()}\n"
+    if not path.exists() or path.read_text() != line:
+        path.write_text(line)
+    return str(path)
+
+
+def options(root: pathlib.Path, host: Host) -> list[str]:
+    """Return ssh's options for a host as words for ``-o``, its own identity included."""
+    found = ssh_options(host, known_hosts(root, host), control_dir())
+    if host.priv:
+        found += [f"IdentityFile={os.path.expanduser(host.priv)}", "IdentitiesOnly=yes"]
+    return found
+
+
+def command(options_: Iterable[str], endpoint: Endpoint, *words: str) -> list[str]:
+    """Return the argument list of ssh that runs ``words`` over an endpoint."""
+    argv = ["ssh", "-n"]
+    for option in options_:
+        argv += ["-o", option]
+    argv += ["-o", f"ConnectTimeout={LOGIN_SECONDS}", "-p", str(endpoint.port), "-l", endpoint.user]
+    return [*argv, endpoint.address, *words]
+
+
+def login(options_: Iterable[str], endpoint: Endpoint, *words: str) -> str:
+    """Log in over an endpoint and run ``words``; return "" when that worked, else what ssh said.
+
+    ssh's stderr goes to a file: a connection that is kept holds a pipe open for as long as it is kept.
+    """
+    with tempfile.TemporaryFile("w+") as stderr:
+        try:
+            done = subprocess.run(
+                command(options_, endpoint, *words),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                timeout=2 * LOGIN_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return "no answer to the login"
+        stderr.seek(0)
+        lines = [line.strip() for line in stderr.read().splitlines() if line.strip()]
+    if done.returncode == 0:
+        return ""
+    if any("REMOTE HOST IDENTIFICATION HAS CHANGED" in line for line in lines):
+        return "its host key is not the one known: if you reinstalled the host, remove its line from .salt/known_hosts"
+    if any("Host key verification failed" in line for line in lines):
+        return "its host key is not the pinned one"
+    return lines[-1] if lines else f"ssh ended with {done.returncode}"
+
+
+def new_login(options_: Iterable[str], endpoint: Endpoint, *words: str) -> str:
+    """Log in over a connection of its own: a kept one proves nothing about keys or sshd as they are now."""
+    fresh = [option for option in options_ if not option.startswith("Control")]
+    return login([*fresh, "ControlPath=none"], endpoint, *words)
+
+
+def open_ports(endpoints: Iterable[Endpoint]) -> dict[tuple[str, int], str]:
+    """Return for each address and port "" when it takes a connection, else why not; all are asked at once."""
+    pending: dict[tuple[str, int], socket.socket] = {}
+    answers: dict[tuple[str, int], str] = {}
+    for endpoint in endpoints:
+        where = (endpoint.address, endpoint.port)
+        if where in pending or where in answers:
+            continue
+        sock = socket.socket(socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        error = sock.connect_ex(where)
+        if error and error != 115:  # EINPROGRESS
+            answers[where] = os.strerror(error).lower()
+            sock.close()
+        else:
+            pending[where] = sock
+    answers.update(_wait(pending))
+    return answers
+
+
+def _wait(pending: dict[tuple[str, int], socket.socket]) -> dict[tuple[str, int], str]:
+    """Wait for the pending connections, CONNECT_SECONDS for all of them together."""
+    import select
+    import time
+
+    answers: dict[tuple[str, int], str] = {}
+    until = time.monotonic() + CONNECT_SECONDS
+    while pending and (left := until - time.monotonic()) > 0:
+        _, ready, _ = select.select([], list(pending.values()), [], left)
+        for where, sock in list(pending.items()):
+            if sock in ready:
+                error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                answers[where] = os.strerror(error).lower() if error else ""
+                pending.pop(where).close()
+    for where, sock in pending.items():
+        answers[where] = f"no answer in {CONNECT_SECONDS} s"
+        sock.close()
+    return answers
+
+
+def find(root: pathlib.Path, host: Host, endpoints: list[Endpoint]) -> Endpoint:
+    """Return the first endpoint that lets us in, the one that did last time before the others of its network.
+
+    Raises Unreachable with one line for each endpoint tried.
+    """
+    memory = root / ".salt" / "endpoints" / f"{host.id}.json"
+    last = json.loads(memory.read_text()) if memory.exists() else None
+    ordered = sorted(endpoints, key=lambda way: (way.network != "VPN", [way.address, way.port, way.user] != last))
+    ports = open_ports(ordered)
+    said = []
+    for endpoint in ordered:
+        answer = ports[endpoint.address, endpoint.port] or login(options(root, host), endpoint, "true")
+        if not answer:
+            remember(root, host.id, endpoint)
+            return endpoint
+        said.append(f"  {endpoint}: {answer}")
+    raise Unreachable("\n".join([f"{host.id}: no endpoint lets us in", *said]))
+
+
+def remember(root: pathlib.Path, host_id: str, endpoint: Endpoint) -> None:
+    """Keep which endpoint worked, so that the next run tries it first and does not count as a failed login."""
+    memory = root / ".salt" / "endpoints" / f"{host_id}.json"
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    memory.write_text(json.dumps([endpoint.address, endpoint.port, endpoint.user]))

@@ -1,0 +1,15 @@
+#!py
+"""1.2.7 Nothing is left that gives rights nobody declared (seed: fix_user_uid + cleanup_main_sudoers)."""
+
+from mailhost_sls import state, task
+
+
+def run():
+    """The main sudoers asks for a password, and sudoers.d holds what packages and this tree put there."""
+    return task(
+        __sls__,
+        {
+            "sudoers: no NOPASSWD in the main file": state("mailhost_sudo.main_asks_for_password"),
+            "sudoers.d: no stray file": state("mailhost_sudo.no_strays", keep=["90-nopasswd-sudo"]),
+        },
+    )

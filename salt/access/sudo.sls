@@ -1,0 +1,21 @@
+#!py
+"""1.2.1 Members of group sudo need no password (seed: modify_sudoers_nopasswd)."""
+
+from mailhost_sls import state, task
+
+
+def run():
+    """One file, read by visudo before it is put in place."""
+    return task(
+        __sls__,
+        {
+            "sudo is installed": state("mailhost_pkg.installed", packages=["sudo"]),
+            "sudo asks its group for no password": state(
+                "mailhost_file.managed",
+                name="/etc/sudoers.d/90-nopasswd-sudo",
+                source="salt://access/files/90-nopasswd-sudo",
+                mode="0440",
+                check=["visudo", "-cf"],
+            ),
+        },
+    )

@@ -1,0 +1,455 @@
+"""The lab keeps its promises: hosts like a fresh VPS, exact snapshots, several at once, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labkit import Host, Lab, LabError
+from labkit import procs as lab_processes
+
+pytestmark = pytest.mark.lab
+
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """A lab for this module."""
+    with Lab(f"itself-{os.getpid()}") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def booted(lab: Lab) -> Host:
+    """A host that was booted once; tests put it back themselves."""
+    made = lab.host("mail")
+    made.boot()
+    return made
+
+
+@pytest.fixture
+def host(booted: Host) -> Host:
+    """The host, running, whatever the test before did to it."""
+    booted.boot()
+    return booted
+
+
+def labkit(
+    *words: str, directory: Path | None = None, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line as `make` does."""
+    env = {**os.environ, "PYTHONPATH": str(TESTS)}
+    if directory:
+        env["MAILHOST_LAB_DIR"] = str(directory)
+    return subprocess.run(
+        [sys.executable, "-m", "labkit", *words], env=env, check=check, capture_output=True, text=True
+    )
+
+
+def output(*argv: str) -> str:
+    """Return what a command of this machine prints."""
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+def machine_state() -> dict[str, object]:
+    """Return everything of this machine that a lab could leave behind."""
+    labs = {line for line in output("ps", "-eo", "args").splitlines() if "systemd-nspawn" in line or ".boot" in line}
+    return {
+        "processes": labs,
+        "namespaces": set(output("ip", "netns", "list").splitlines()),
+        "links": {line.split()[0] for line in output("ip", "-br", "link").splitlines()},
+        "rules": [
+            [line for line in output(tool).splitlines() if line.startswith("-A")]
+            for tool in ("iptables-save", "ip6tables-save")
+        ],
+        "routes": output("ip", "route", "show", "table", "all").splitlines()
+        + [line for line in output("ip", "-6", "route").splitlines() if "expires" not in line],
+        "forwarding": Path("/proc/sys/net/ipv4/ip_forward").read_text(),
+        "mounts": {line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()},
+        "claims": sorted(path.name for path in Path("/run/mailhost-lab").rglob("slot-*")),
+    }
+
+
+# --- a fresh VPS
+
+
+@pytest.mark.parametrize("address", ["ipv4", "ipv6"])
+def test_root_logs_in_by_key(host: Host, address: str) -> None:
+    assert host.ssh(["id", "-un"], address=getattr(host, address)).stdout == "root\n"
+
+
+def test_ssh_refuses_a_host_with_another_key(host: Host) -> None:
+    known = host.directory / "known_hosts"
+    pinned = known.read_text()
+    other = (host.directory / "id_ed25519.pub").read_text()
+    try:
+        known.write_text(f"{host.name} {other}")
+        assert "verification failed" in host.ssh(["true"], check=False).stderr
+    finally:
+        known.write_text(pinned)
+
+
+def test_it_is_debian_13_run_by_systemd(host: Host) -> None:
+    assert "VERSION_CODENAME=trixie" in host.run(["cat", "/etc/os-release"]).stdout
+    assert host.run(["cat", "/proc/1/comm"]).stdout == "systemd\n"
+    assert host.run(["systemctl", "is-system-running"]).stdout == "running\n"
+    assert host.run(["hostname"]).stdout == "vultr\n"
+    assert host.run(["systemctl", "list-units", "--failed", "--plain", "--no-legend"]).stdout == ""
+
+
+def test_apt_works(host: Host) -> None:
+    said = host.run(["apt-get", "update"]).stdout
+    assert "trixie InRelease" in said
+    assert "trixie" in host.run(["apt-cache", "policy", "fail2ban"]).stdout
+
+
+def test_linuxuser_is_the_provider_s(host: Host) -> None:
+    account = host.run(["getent", "passwd", "linuxuser"]).stdout.strip()
+    assert account == "linuxuser:x:1000:1000::/home/linuxuser:/bin/bash"
+    assert host.run(["id", "-Gn", "linuxuser"]).stdout == "linuxuser sudo\n"
+    assert host.run(["passwd", "-S", "linuxuser"]).stdout.split()[1] == "L"
+    assert host.run(["su", "-", "linuxuser", "-c", "sudo -n id -u"]).stdout == "0\n"
+    shown = host.run(["stat", "-c", "%U %G %a", "/home/linuxuser/.bashrc", "/var/mail/linuxuser"]).stdout
+    assert shown == "linuxuser linuxuser 644\nlinuxuser mail 660\n"
+    assert "linuxuser ALL=(ALL) NOPASSWD:ALL" in host.read("/etc/sudoers.d/90-cloud-init-users")
+
+
+def test_sshd_is_as_cloud_init_left_it(host: Host) -> None:
+    effective = host.run(["sshd", "-T"]).stdout.splitlines()
+    assert {"port 22", "passwordauthentication yes"} <= set(effective)
+    assert host.read("/etc/ssh/sshd_config.d/50-cloud-init.conf") == "PasswordAuthentication yes\n"
+
+
+def test_hosts_differ_where_they_must(lab: Lab, host: Host) -> None:
+    other = lab.host("other")
+    assert other.host_key != host.host_key
+    assert other.read("/etc/machine-id") != host.read("/etc/machine-id")
+    assert (other.ipv4, other.ipv6) != (host.ipv4, host.ipv6)
+    assert set(json.loads((lab.directory / "hosts.json").read_text())) >= {"mail", "other"}
+
+
+# --- commands inside
+
+
+def test_a_command_inside_is_root_s_and_nobody_s_session(host: Host) -> None:
+    assert host.run(["sh", "-c", "id -u; pwd; echo $HOME; cat"], input="text").stdout == "0\n/\n/root\ntext"
+    assert "0::/lab" in host.run(["cat", "/proc/self/cgroup"]).stdout
+    assert host.run(["env"]).stdout.count("\n") < 12
+
+
+def test_a_command_that_fails_says_why(host: Host) -> None:
+    with pytest.raises(LabError, match="No such file"):
+        host.run(["cat", "/nowhere"])
+    assert host.run(["sh", "-c", "exit 3"], check=False).returncode == 3
+
+
+def test_put_and_read(host: Host) -> None:
+    host.put("one\n", "/etc/new/file", 0o640)
+    assert host.read("/etc/new/file") == "one\n"
+    assert host.run(["stat", "-c", "%U %a", "/etc/new/file"]).stdout == "root 640\n"
+
+
+def test_this_machine_s_clock_cannot_be_set(host: Host) -> None:
+    before = time.time()
+    assert host.run(["date", "-s", "2001-01-01"], check=False).returncode != 0
+    assert abs(time.time() - before) < 60
+
+
+# --- power
+
+
+def test_reboot_is_a_new_boot_with_an_empty_network(host: Host) -> None:
+    before = host.boot_id()
+    host.run(["ip", "route", "add", "blackhole", "198.51.100.0/24"])
+    host.put("kept\n", "/root/kept")
+    host.reboot()
+    assert host.boot_id() != before
+    assert "198.51.100.0" not in host.run(["ip", "route"]).stdout
+    assert host.ssh(["cat", "/root/kept"]).stdout == "kept\n"
+
+
+def test_power_cut_kills_everything_at_once(host: Host) -> None:
+    host.put("kept\n", "/root/kept")
+    host.run(["systemd-run", "--unit=marked", "sleep", "71717"])
+    host.power_cut()
+    assert not host.running()
+    assert "71717" not in output("ps", "-eo", "args")
+    host.boot()
+    assert host.read("/root/kept") == "kept\n"
+    assert "Finished" in host.run(["journalctl", "-b", "-1", "--no-pager"]).stdout
+    assert "Power down" not in host.run(["journalctl", "-b", "-1", "--no-pager"]).stdout
+
+
+def test_power_off_is_clean(host: Host) -> None:
+    host.power_off()
+    assert not host.running()
+    with pytest.raises(LabError, match="is off"):
+        host.run(["true"])
+
+
+# --- snapshots and the tree
+
+
+def test_restore_brings_back_exactly_the_tree(host: Host) -> None:
+    host.run(["sh", "-c", "touch /srv/a && ln /srv/a /srv/b && setfattr -n user.x -v y /srv/a 2>/dev/null; true"])
+    os.setxattr(host.root / "srv/a", "user.lab", b"value")
+    host.power_off()
+    before = host.tree_hash()
+    host.snapshot("before")
+    host.boot()
+    host.run(["sh", "-c", "rm -rf /usr/share/doc /srv/b; echo x >>/etc/passwd; touch /etc/hosts; chmod 600 /srv/a"])
+    assert host.tree_hash() != before
+    host.power_off()
+    host.restore("before")
+    assert host.tree_hash() == before
+    assert (host.root / "srv/a").samefile(host.root / "srv/b")
+    assert os.getxattr(host.root / "srv/a", "user.lab") == b"value"
+
+
+def test_restore_of_a_running_host_boots_it_again(host: Host) -> None:
+    host.snapshot("live")
+    host.put("later\n", "/root/later")
+    host.restore("live")
+    assert host.run(["ls", "/root"]).stdout == host.ssh(["ls", "/root"]).stdout
+    assert not (host.root / "root/later").exists()
+
+
+def test_restore_of_no_snapshot_says_so(host: Host) -> None:
+    with pytest.raises(LabError, match="has no snapshot never"):
+        host.restore("never")
+    assert host.running()
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ("chmod 600 etc/hosts", "etc/hosts"),
+        ("chown 7 etc/hosts", "etc/hosts"),
+        ("chgrp 7 etc/hosts", "etc/hosts"),
+        ("touch -d 2001-01-01 etc/hosts", "etc/hosts"),
+        ("touch -r etc/hosts /tmp/labkit-t && sed -i s/localhost/localhosT/ etc/hosts && touch -r /tmp/labkit-t etc/hosts", "etc/hosts"),
+        ("ln -sfn /elsewhere etc/localtime", "etc/localtime"),
+        ("mkfifo etc/pipe", "etc/pipe"),
+        ("mkdir etc/folder", "etc/folder"),
+    ],
+)  # fmt: skip
+def test_tree_hash_sees_every_kind_of_change(host: Host, change: str, path: str) -> None:
+    host.power_off()
+    host.snapshot("clean")
+    before = host.tree_hash()
+    subprocess.run(["sh", "-euc", change], cwd=host.root, check=True)
+    after = host.tree_hash()
+    host.restore("clean")
+    assert before.get(path) != after[path]
+    assert {name for name in before | after if before.get(name) != after.get(name)} <= {path, "etc"}
+    assert host.tree_hash() == before
+
+
+def test_tree_hash_leaves_out_what_is_asked(host: Host) -> None:
+    host.power_off()
+    everything = host.tree_hash()
+    without = host.tree_hash(exclude=["/var/log", "etc"])
+    assert set(everything) - set(without) == {
+        path for path in everything if path in ("var/log", "etc") or path.startswith(("var/log/", "etc/"))
+    }
+    assert not [path for path in everything if path.split("/")[0] in ("proc", "sys", "dev", "run", "tmp")]
+
+
+def test_tree_hash_is_quick_the_second_time(host: Host) -> None:
+    host.power_off()
+    host.tree_hash()
+    start = time.monotonic()
+    assert len(host.tree_hash()) > 5000
+    assert time.monotonic() - start < 1.5
+
+
+# --- the network
+
+
+def test_outside_reaches_port_22_and_nothing_else(lab: Lab, host: Host) -> None:
+    outside = lab.namespace("outside")
+    scan = (
+        "import socket, sys\n"
+        "for port in range(1, 65536):\n"
+        "    with socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET) as s:\n"
+        "        s.settimeout(1)\n"
+        "        if s.connect_ex((sys.argv[1], port)) == 0: print(port)\n"
+    )
+    for address in (host.ipv4, host.ipv6):
+        assert outside.run([sys.executable, "-c", scan, address]).stdout.split() == ["22"]
+    assert host.ssh(["sh", "-c", "echo $SSH_CLIENT"], from_namespace="outside").stdout.split()[0] == outside.ipv4
+
+
+def test_only_names_and_packages_leave_the_lab(lab: Lab, host: Host) -> None:
+    """A packet for another port is dropped and counted; one for the VPN's network as well."""
+    packets = ["bash", "-c", "for to in 192.0.2.99/25 10.100.0.7/80; do timeout 1 bash -c \": >/dev/tcp/$to\"; done"]
+    subprocess.run(["iptables", "-Z", f"MHLAB{lab.slot}"], check=True)
+    host.run(packets, check=False)
+    counted = output("iptables", "-nvxL", f"MHLAB{lab.slot}").splitlines()
+    dropped = [int(line.split()[0]) for line in counted if "DROP" in line]
+    accepted = [int(line.split()[0]) for line in counted if "ACCEPT" in line]
+    assert sum(dropped) >= 1
+    assert sum(accepted) == 0
+
+
+@pytest.mark.parametrize("address", ["10.100.0.25", "10.213.254.9", "fd00:213:fff::1", "fd00:100::1"])
+def test_this_machine_sends_lab_addresses_nowhere(lab: Lab, address: str) -> None:
+    asked = subprocess.run(["ip", "route", "get", address], capture_output=True, text=True)
+    assert asked.returncode != 0, asked.stdout
+
+
+def test_two_labs_at_once_do_not_meet(lab: Lab, host: Host) -> None:
+    with Lab(f"second-{os.getpid()}") as other:
+        assert other.slot != lab.slot
+        there = other.host("mail")
+        there.boot()
+        assert there.ssh(["hostname", "-I"]).stdout.split()[0] == there.ipv4 != host.ipv4
+        assert host.run(["ping", "-c1", "-W1", there.ipv4], check=False).returncode != 0
+        assert host.run(["timeout", "2", "bash", "-c", f": >/dev/tcp/{there.ipv4}/22"], check=False).returncode != 0
+    assert host.ssh(["true"]).returncode == 0
+
+
+# --- nothing is left
+
+
+CRASHING = """
+import sys, time
+from labkit import Lab
+lab = Lab(sys.argv[1])
+lab.namespace("outside")
+lab.host("mail").boot()
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_lab_whose_process_was_killed_is_reaped() -> None:
+    before = machine_state()
+    name = f"crash-{os.getpid()}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", CRASHING, name], env={**os.environ, "PYTHONPATH": str(TESTS)}, stdout=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        Lab.reap()
+        assert name in Lab.names(), "reaped although its process lives"
+        process.send_signal(signal.SIGKILL)
+    assert machine_state() != before
+    Lab.reap()
+    assert name not in Lab.names()
+    assert machine_state() == before
+
+
+def test_a_recycled_process_number_is_not_the_owner() -> None:
+    this = lab_processes.Owner.this()
+    assert this.alive()
+    assert not lab_processes.Owner(this.pid, (this.start or 0) - 1, this.boot).alive()
+    assert not lab_processes.Owner(this.pid, this.start, "another boot").alive()
+
+
+def test_a_lab_of_another_process_is_refused() -> None:
+    with Lab(f"mine-{os.getpid()}") as mine:
+        taken = subprocess.run(
+            [sys.executable, "-c", f"from labkit import Lab; Lab({mine.name!r})"],
+            env={**os.environ, "PYTHONPATH": str(TESTS)},
+            capture_output=True,
+            text=True,
+        )
+        assert f"belongs to process {os.getpid()}" in taken.stderr
+
+
+def test_names_that_would_be_paths_are_refused(lab: Lab) -> None:
+    with pytest.raises(LabError, match="no name for a lab"):
+        Lab("../x")
+    with pytest.raises(LabError, match="no name for a host"):
+        lab.host("a/b")
+
+
+# --- the command line, in a cache directory of its own: other labs of this machine stay untouched
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache directory with a base image that is a copy, to save the minute of building one."""
+    directory = tmp_path_factory.mktemp("elsewhere")
+    built = Path(labkit("base").stdout.strip())
+    script = f"from pathlib import Path; from labkit import store; import subprocess\n" \
+             f"subprocess.run(['cp', '-a', {str(built)!r}, store.trees()], check=True)"  # fmt: skip
+    env = {**os.environ, "PYTHONPATH": str(TESTS), "MAILHOST_LAB_DIR": str(directory)}
+    subprocess.run([sys.executable, "-c", script], env=env, check=True)
+    yield directory
+    labkit("down", "--all", directory=directory)
+
+
+def test_the_command_line_from_up_to_down(elsewhere: Path) -> None:
+    labkit("down", "--all", directory=elsewhere)
+    before = machine_state()
+    with contextlib.ExitStack() as stack:
+        stack.callback(labkit, "down", "--all", directory=elsewhere)
+        assert "10.213." in labkit("up", "--name", "cli", directory=elsewhere).stdout
+        roster = json.loads(labkit("up", "--name", "cli", "--print-roster", directory=elsewhere).stdout)
+        assert roster["mail"]["host_key"].startswith("ssh-ed25519 ")
+        assert labkit("list", directory=elsewhere).stdout.startswith("cli/mail 10.213.")
+        assert labkit("run", "mail", "--", "cat", "/etc/hostname", directory=elsewhere).stdout == "vultr\n"
+        assert labkit("run", "mail", "--", "sh", "-c", "exit 7", directory=elsewhere, check=False).returncode == 7
+        labkit("snapshot", "mail", "fresh", directory=elsewhere)
+        labkit("run", "mail", "--", "touch", "/root/new", directory=elsewhere)
+        labkit("reboot", "mail", directory=elsewhere)
+        labkit("run", "mail", "--", "test", "-e", "/root/new", directory=elsewhere)
+        labkit("restore", "cli/mail", "fresh", directory=elsewhere)
+        labkit("run", "mail", "--", "test", "!", "-e", "/root/new", directory=elsewhere)
+        labkit("power-cut", "mail", directory=elsewhere)
+        said = labkit("run", "mail", "--", "true", directory=elsewhere, check=False)
+        assert (said.returncode, said.stderr) == (1, "labkit: host mail is off\n")
+        labkit("up", "--name", "cli", directory=elsewhere)
+        labkit("run", "mail", "--", "true", directory=elsewhere)
+    assert machine_state() == before
+    assert list((elsewhere / "labs").iterdir()) == []
+    labkit("down", "--all", directory=elsewhere)
+    assert machine_state() == before
+
+
+def test_plain_copies_do_where_there_is_no_btrfs(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labkit("down", "--all", directory=elsewhere)
+    monkeypatch.setenv("MAILHOST_LAB_STORE", "copy")
+    plain = elsewhere / "plain"
+    (plain / "trees").mkdir(parents=True)
+    built = Path(labkit("base").stdout.strip())
+    subprocess.run(["cp", "-a", built, plain / "trees"], check=True)
+    with contextlib.ExitStack() as stack:
+        stack.callback(labkit, "down", "--all", directory=plain)
+        labkit("up", directory=plain)
+        labkit("snapshot", "mail", "fresh", directory=plain)
+        labkit("run", "mail", "--", "touch", "/root/new", directory=plain)
+        labkit("restore", "mail", "fresh", directory=plain)
+        labkit("run", "mail", "--", "test", "!", "-e", "/root/new", directory=plain)
+    assert [path.name for path in (plain / "trees").iterdir()] == [built.name]
+
+
+def test_errors_are_one_sentence() -> None:
+    said = labkit("shell", "nobody", check=False)
+    assert (said.returncode, said.stdout, said.stderr.count("\n")) == (1, "", 1)
+    assert "there is no host nobody" in said.stderr
+
+
+def test_not_root_is_said(tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(TESTS), "MAILHOST_LAB_DIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    said = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-m", "labkit", "up"],
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    assert (said.returncode, said.stderr.count("\n")) == (1, 1)
+    assert "run it as root" in said.stderr
