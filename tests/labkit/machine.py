@@ -22,6 +22,8 @@ ENVIRONMENT = {
 }
 # The command leaves this machine's cgroup for one of the host's, outside every unit and every login session.
 _ENTER = 'mkdir -p /sys/fs/cgroup/lab 2>/dev/null; echo $$ 2>/dev/null >/sys/fs/cgroup/lab/cgroup.procs; exec "$@"'
+# nsenter keeps this machine's capabilities; with this one a command inside sets this machine's clock.
+_NO_CLOCK = ["setpriv", "--bounding-set=-sys_time", "--inh-caps=-sys_time"]
 _PAUSE = 0.05
 
 
@@ -153,7 +155,7 @@ class Machine:
         pid = self.pid1()
         if pid is None:
             raise LabError(f"host {self.name} is off")
-        return ["nsenter", "-t", str(pid), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "sh", "-c", _ENTER, "sh"]
+        return ["nsenter", "-t", str(pid), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", *_NO_CLOCK, "sh", "-c", _ENTER, "sh"]
 
     def answers(self, port: int) -> bool:
         """Return whether an SSH server answers on a port, asked from this machine."""
