@@ -6,9 +6,9 @@ import pwd
 import re
 import time
 
-import mailhost_access
-
 from salt.exceptions import CommandExecutionError
+
+import mailhost_access
 
 __all__ = ["came_in_as", "keys", "login_evidence", "set_keys", "sshd_effective"]
 
@@ -50,8 +50,8 @@ def set_keys(name, text):
 def came_in_as():
     """Return who this run is logged in as over ssh, "" when it did not come in that way.
 
-    sshd names the session's process after the account: that is the host's word, where an environment variable is only the
-    caller's.
+    sshd names the session's process after the account: that is the host's word, where an environment variable is only
+    the caller's.
 
     CLI Example:
 
@@ -73,8 +73,8 @@ def came_in_as():
 def login_evidence(name, keys):
     """Return what proves that an account can log in by one of these keys and use sudo, "" when nothing does.
 
-    This very run counts when it came in that way. Else the journal since the keys were last changed: a login by key, and a
-    sudo after it.
+    This very run counts when it came in that way. Else the journal since the keys were last changed: a login by key,
+    and a sudo after it.
 
     name, keys
         The account and its public keys.

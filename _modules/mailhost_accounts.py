@@ -20,8 +20,8 @@ OWNED = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "overlay", "tmpf
 def read():
     """Return all users and groups of the host by name.
 
-    A user has uid, gid, shell, home, home_exists, locked and password_hash (never shown by any state); a group has gid and
-    members.
+    A user has uid, gid, shell, home, home_exists, locked and password_hash (never shown by any state); a group has gid
+    and members.
 
     CLI Example:
 
@@ -77,8 +77,9 @@ def add(name, uid, shell, home, groups, password_hash=None):
 def change(name, changes, wanted):
     """Make the changes that ``mailhost_accounts.plan_present`` found.
 
-    The id of an account that is in use can be changed: usermod(8) refuses while it sees processes of the account, and the
-    run itself may be one, so it works where it sees none. Files of the old id follow, on all file systems of the host.
+    The id of an account that is in use can be changed: usermod(8) refuses while it sees processes of the account, and
+    the run itself may be one, so it works where it sees none. Files of the old id follow, on all file systems of the
+    host.
 
     CLI Example:
 
@@ -90,7 +91,11 @@ def change(name, changes, wanted):
     alone = ["unshare", "--pid", "--fork", "--mount-proc"]
     if "group" in changes:
         old = changes["group"]["old"]
-        run(["groupadd", "-g", str(wanted["uid"]), name] if old is None else ["groupmod", "-g", str(wanted["uid"]), name])
+        run(
+            ["groupadd", "-g", str(wanted["uid"]), name]
+            if old is None
+            else ["groupmod", "-g", str(wanted["uid"]), name]
+        )
         if old is not None:
             _move_files(group=(old, wanted["uid"]))
     if "uid" in changes:

@@ -81,7 +81,10 @@ def ssh_keys():
     keys = f"{len(wanted['ssh_keys'])} declared key(s) and no other"
     root = __salt__["mailhost_access.sshd_effective"]("root")["permitrootlogin"][0]
     if root != "no":
-        return proof(PARTLY, f"{keys}; root may still log in ({root}): its lock needs a change that reverts itself, not built yet")
+        return proof(
+            PARTLY,
+            f"{keys}; root may still log in ({root}): its lock needs a change that reverts itself, not built yet",
+        )
     return proof(DONE, f"{keys}; root cannot log in")
 
 

@@ -6,9 +6,9 @@ import os
 import pathlib
 import time
 
-import mailhost_progress
-
 from salt.exceptions import CommandExecutionError
+
+import mailhost_progress
 
 __all__ = ["take", "tell"]
 

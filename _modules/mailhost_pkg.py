@@ -44,7 +44,8 @@ def installed():
 def simulate(names):
     """Return what installing packages would install, dependencies included, without touching the host.
 
-    The package lists are as fresh as the real run would make them: stale ones are fetched into a directory of their own.
+    The package lists are as fresh as the real run would make them: stale ones are fetched into a directory of their
+    own.
 
     Raises CommandExecutionError with apt's words, e.g. for a package that does not exist.
 
@@ -97,7 +98,9 @@ def refresh():
 def _stale():
     """Whether the package lists are missing or older than an hour."""
     try:
-        newest = max(entry.stat().st_mtime for entry in os.scandir(LISTS) if entry.is_dir() or entry.name.endswith("Release"))
+        newest = max(
+            entry.stat().st_mtime for entry in os.scandir(LISTS) if entry.is_dir() or entry.name.endswith("Release")
+        )
     except (FileNotFoundError, ValueError):
         return True
     return time.time() - newest > STALE_SECONDS

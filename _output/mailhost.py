@@ -3,7 +3,6 @@
 import mailhost_report
 
 
-
 def output(data, **kwargs):
     """Return the text of one or more hosts' runs.
 

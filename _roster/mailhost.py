@@ -7,13 +7,13 @@ import os
 import pathlib
 import sys
 
+import salt.pillar
 import yaml
+from salt.exceptions import SaltClientError
 
 import mailhost_endpoint
 import mailhost_environment
 import mailhost_ssh
-import salt.pillar
-from salt.exceptions import SaltClientError
 
 # One look for the endpoint a run: Salt asks the roster more than once.
 _FOUND = {}
@@ -26,7 +26,9 @@ def targets(tgt, tgt_type="glob", **kwargs):
     """
     root = pathlib.Path.cwd()
     hosts = _hosts()
-    wanted = __utils__["roster_matcher.targets"]({host_id: {"host": host_id} for host_id in hosts}, tgt, tgt_type, "ipv4")
+    wanted = __utils__["roster_matcher.targets"](
+        {host_id: {"host": host_id} for host_id in hosts}, tgt, tgt_type, "ipv4"
+    )
     if not wanted:
         raise SaltClientError(f"{tgt}: no such host in etc/salt/roster; there are {', '.join(sorted(hosts)) or 'none'}")
     return {host_id: _target(root, hosts[host_id], alone=len(wanted) == 1) for host_id in wanted}

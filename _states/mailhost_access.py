@@ -2,10 +2,11 @@
 
 import time
 
+from salt.exceptions import CommandExecutionError
+
 import mailhost_access
 import mailhost_forecast
 from mailhost_result import explained, outcome
-from salt.exceptions import CommandExecutionError
 
 __all__ = ["authorized_keys", "login_seen"]
 
@@ -25,7 +26,9 @@ def authorized_keys(name, keys):
     there = __salt__["mailhost_access.keys"](users[name]["home"])
     file, directory = there["file"], there["directory"]
     if file["kind"] not in (None, "file"):
-        raise CommandExecutionError(f"{users[name]['home']}/.ssh/authorized_keys: is a {file['kind']}, not a file; move it away")
+        raise CommandExecutionError(
+            f"{users[name]['home']}/.ssh/authorized_keys: is a {file['kind']}, not a file; move it away"
+        )
     changes = mailhost_access.plan_keys(keys, file.get("text"))
     wanted = {"directory": (directory, "0700"), "file": (file, "0600")}
     for kind, (found, mode) in wanted.items():

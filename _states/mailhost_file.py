@@ -3,11 +3,11 @@
 import os
 
 import jinja2
+from salt.exceptions import CommandExecutionError
 
 import mailhost_file
 import mailhost_forecast
 from mailhost_result import explained, outcome
-from salt.exceptions import CommandExecutionError
 
 __all__ = ["managed"]
 
@@ -50,7 +50,9 @@ def _rendered(source, context):
     if not path:
         raise CommandExecutionError(f"{source}: does not exist")
     with open(path, encoding="utf-8") as stream:
-        template = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True).from_string(stream.read())
+        template = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True).from_string(
+            stream.read()
+        )
     try:
         return template.render(context)
     except jinja2.UndefinedError as error:

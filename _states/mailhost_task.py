@@ -41,7 +41,9 @@ def seen(name, task, check):
     task, check
         The task's id and its function of ``mailhost_checks``, empty while the task is not built.
     """
-    found = __salt__[f"mailhost_checks.{check}"]() if check else mailhost_proof.proof(mailhost_proof.OPEN, "not built yet")
+    found = (
+        __salt__[f"mailhost_checks.{check}"]() if check else mailhost_proof.proof(mailhost_proof.OPEN, "not built yet")
+    )
     return _said(name, True, mailhost_proof.comment(found))
 
 

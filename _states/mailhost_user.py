@@ -1,10 +1,11 @@
 """Accounts, exact in a dry run: Salt's own user.absent predicts no change."""
 
+from salt.exceptions import CommandExecutionError
+
 import mailhost_accounts
 import mailhost_forecast
 import mailhost_sudo
 from mailhost_result import explained, outcome
-from salt.exceptions import CommandExecutionError
 
 __all__ = ["absent", "present"]
 

@@ -19,7 +19,9 @@ def plan_present(wanted: Mapping[str, Any], users: Mapping[str, Any], groups: Ma
     name, uid = wanted["name"], wanted["uid"]
     for other, user in users.items():
         if user["uid"] == uid and other != name:
-            raise CommandExecutionError(f"uid {uid}, wanted for {name}, belongs to {other}: remove or move that account")
+            raise CommandExecutionError(
+                f"uid {uid}, wanted for {name}, belongs to {other}: remove or move that account"
+            )
     for other, group in groups.items():
         if group["gid"] == uid and other != name:
             raise CommandExecutionError(f"gid {uid}, wanted for {name}, belongs to group {other}: remove or move it")

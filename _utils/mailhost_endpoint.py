@@ -83,8 +83,8 @@ def parse_host(host_id: str, raw: Any) -> Host:
 def candidates(host: Host, pillar: Mapping[str, Any]) -> list[Endpoint]:
     """Return the ways into a host, the one of the finished host first: VPN before public, admin before root.
 
-    A port or user that the roster names is the only one tried on the public side. Root is tried only on port 22: no state
-    of ours ever leaves it open on another.
+    A port or user that the roster names is the only one tried on the public side. Root is tried only on port 22: no
+    state of ours ever leaves it open on another.
     """
     admin = pillar["access"]["admin"]["name"]
     port = pillar["ssh"]["port"]

@@ -15,8 +15,8 @@ def chosen(argv: Sequence[object], environ: Mapping[str, str], grain: str | None
     """Return the environment a run uses.
 
     The first of these that is given counts: ``pillarenv=`` on the command line, the variable ``MAILHOST_ENV``, the
-    environment of the host in the roster. Salt itself would merge the environments or fall back to another one without a
-    word when the name is misspelt, so a name that is not in ``ENVIRONMENTS`` raises UnknownEnvironment.
+    environment of the host in the roster. Salt itself would merge the environments or fall back to another one without
+    a word when the name is misspelt, so a name that is not in ``ENVIRONMENTS`` raises UnknownEnvironment.
 
     argv
         The command line after the target, as Salt keeps it in ``__opts__["argv"]``.

@@ -1,7 +1,7 @@
 """Follows a run from the workstation: says which task is under way, and logs in when the run asks for it.
 
-Runs on the workstation only. The host writes to a file that is read over a connection of its own; what it may ask for is a
-login, over the endpoint in use, and one fixed command.
+Runs on the workstation only. The host writes to a file that is read over a connection of its own; what it may ask for
+is a login, over the endpoint in use, and one fixed command.
 """
 
 import contextlib
@@ -73,7 +73,7 @@ class Follower(contextlib.AbstractContextManager["Follower"]):
             print(self._shown, file=sys.stderr, flush=True)
 
     def _log_in(self, user: str) -> None:
-        """Log in as the user over a new connection and try sudo: what the host then finds in its journal is the proof."""
+        """Log in as the user over a new connection and try sudo; what the host finds in its journal is the proof."""
         if user in self._logged_in:
             return
         self._logged_in.add(user)

@@ -1,4 +1,4 @@
-"""What earlier states of a dry run would have made of the host, so that later ones plan on that and not on what is there.
+"""What earlier states of a dry run would have made of the host, so that later ones plan on that.
 
 Kept in Salt's ``__context__``, which lives as long as one run. A real run never writes here.
 """

@@ -1,7 +1,7 @@
 """What the pillar may say: one frozen dataclass a section, each value parsed, and then checked against the others.
 
-A value that exists is valid: nothing downstream looks for a default or doubts a type. ``parse()`` reports everything that
-is wrong at once, each sentence beginning with the path of the key.
+A value that exists is valid: nothing downstream looks for a default or doubts a type. ``parse()`` reports everything
+that is wrong at once, each sentence beginning with the path of the key.
 """
 
 import base64

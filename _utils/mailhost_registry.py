@@ -10,8 +10,9 @@ from dataclasses import dataclass
 class Task:
     """One row of the task table.
 
-    ``sls`` is the state file that makes it true and ``check`` the function of ``mailhost_checks`` that proves it: both are
-    empty while the task is not built. ``seed`` is the name of the automation that did it before; operators search for it.
+    ``sls`` is the state file that makes it true and ``check`` the function of ``mailhost_checks`` that proves it: both
+    are empty while the task is not built. ``seed`` is the name of the automation that did it before; operators search
+    for it.
     """
 
     id: str

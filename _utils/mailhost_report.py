@@ -128,5 +128,7 @@ def markdown(host: str, returned: Any) -> str:
     """Return the table of tasks as Markdown, in the legend of the task table."""
     lines = [f"# {host}", ""]
     for row in rows(returned):
-        lines.append(f"- {row['mark']} **{row['id']}** {row['title']}" + (f" — {row['evidence']}" if row["evidence"] else ""))
+        lines.append(
+            f"- {row['mark']} **{row['id']}** {row['title']}" + (f" — {row['evidence']}" if row["evidence"] else "")
+        )
     return "\n".join(lines)

@@ -20,8 +20,8 @@ def task(sls: str, states: dict[str, State]) -> dict[str, Any]:
     """Return the high data of a task: what it needs, its states, and its proof.
 
     Each task begins with a state that takes the run's lock and tells the operator how far the run is, and ends with one
-    that proves on the host that the task is done. The states in between stand one after the other. A task that fails stops
-    those that need it, however they were asked for.
+    that proves on the host that the task is done. The states in between stand one after the other. A task that fails
+    stops those that need it, however they were asked for.
 
     sls
         The state file's ``__sls__``.

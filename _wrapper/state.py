@@ -1,8 +1,8 @@
 """The front door: Salt's own state functions for salt-ssh, which follow the run and cannot end green when nothing ran.
 
-salt-ssh finds this module before its own of the same name. Salt's functions do the work; here the run is followed (which
-task, and logins that it asks for), and what comes back is judged: Salt exits 0 when the host got no states or when two
-runs met.
+salt-ssh finds this module before its own of the same name. Salt's functions do the work; here the run is followed
+(which task, and logins that it asks for), and what comes back is judged: Salt exits 0 when the host got no states or
+when two runs met.
 """
 
 import salt.client.ssh.wrapper.state as stock
@@ -15,7 +15,8 @@ import mailhost_pillar
 
 __func_alias__ = {"apply_": "apply"}
 
-# Salt's own functions, made to see this module's __opts__, __salt__ and so on; those defined below replace three of them.
+# Salt's own functions, made to see this module's __opts__, __salt__ and so on; those defined below replace three of
+# them.
 for _name, _function in list(vars(stock).items()):
     if getattr(_function, "__module__", None) == stock.__name__:
         globals()[_name] = salt.utils.functools.namespaced_function(_function, globals())
@@ -86,7 +87,9 @@ def _entered(function, *args, **kwargs):
     __context__["retcode"] = __context__.get("retcode") or EX_STATE_FAILURE
     if returned:
         return result
-    return ["no state was run: another run took the host's place while this one was sent, or it never arrived; run it again"]
+    return [
+        "no state was run: another run took the host's place while this one was sent, or it never arrived; run it again"
+    ]
 
 
 def _dressed(local):
@@ -109,5 +112,9 @@ def _override_errors(override):
 
 def _merged(base, over):
     """Return nested dicts laid over each other."""
-    both = {name: _merged(base[name], over[name]) for name in over if isinstance(over[name], dict) and isinstance(base.get(name), dict)}
+    both = {
+        name: _merged(base[name], over[name])
+        for name in over
+        if isinstance(over[name], dict) and isinstance(base.get(name), dict)
+    }
     return {**base, **over, **both}

@@ -1,0 +1,73 @@
+# `make` alone lists what there is. Set-up goes into .venv; only `make demo` and `make test` install Debian packages.
+.DEFAULT_GOAL := help
+.PHONY: help setup lock packages apply status demo demo-down lab lab-down lint format unit test bench docs secrets-key
+
+PYTHON ?= python3
+HOST ?= mail
+BIN := .venv/bin
+# What set-up and lab hosts need of Debian, besides Python.
+PACKAGES := python3-venv openssh-client gnupg debootstrap systemd-container iproute2 iptables ca-certificates shellcheck
+
+help:  ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(BIN)/.done  ## Salt and its tools into .venv, nothing elsewhere
+
+$(BIN)/.done: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: give another one with PYTHON="; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "python3-venv is missing: apt-get install python3-venv"; exit 1; }
+	@command -v ssh >/dev/null || { echo "ssh is missing: apt-get install openssh-client"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	@touch $@
+
+lock: setup  ## Pin the newest versions that pyproject.toml allows
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra test --generate-hashes --no-header --no-annotate pyproject.toml --upgrade -o requirements.lock
+
+packages:
+	@missing=$$(dpkg-query -W -f '$${db:Status-Status} $${Package}\n' $(PACKAGES) 2>/dev/null | awk '$$1 == "installed" { print $$2 }' | sort | comm -13 - <(printf '%s\n' $(PACKAGES) | sort)); \
+	if [ -n "$$missing" ]; then echo "installing" $$missing; apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+packages: SHELL := /bin/bash
+
+apply: setup  ## Apply to a host: HOST=mail ENV=prod TEST=1
+	$(BIN)/salt-ssh $(HOST) state.apply $(if $(ENV),pillarenv=$(ENV)) $(if $(TEST),test=True)
+
+status: setup  ## The tracker, computed from the host: HOST=mail ENV=prod
+	$(BIN)/salt-ssh $(HOST) state.apply status $(if $(ENV),pillarenv=$(ENV))
+
+demo: packages setup  ## All set-up, a lab host, apply twice, the tracker (root, on Debian or Ubuntu)
+	@PATH=$(CURDIR)/$(BIN):$$PATH PYTHONPATH=tests:_utils $(BIN)/python -m labkit.demo
+
+demo-down: setup  ## Remove what the demo made
+	PYTHONPATH=tests $(BIN)/python -m labkit down --name demo
+	rm -rf .demo
+
+lab: packages setup  ## A lab host to play with (root)
+	PYTHONPATH=tests $(BIN)/python -m labkit up --name lab --hosts mail
+
+lab-down: setup  ## Remove all labs and everything they left
+	PYTHONPATH=tests $(BIN)/python -m labkit down --all
+
+lint: setup  ## Style, types, shell and YAML
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy _utils tests/unit tests/structure tests/render tests/labkit
+	$(BIN)/yamllint --strict Saltfile etc/salt pillar pillar.example
+	$(BIN)/shellcheck .ci/run tests/labkit/*.sh
+
+format: setup  ## Put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+unit: setup  ## The tests that need no host
+	$(BIN)/pytest -q -m "not lab"
+
+test: packages lint  ## Everything: lint, unit tests, and real Debian 13 hosts (root)
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/pytest
+
+bench: packages setup  ## Time and CPU of a run with nothing to do, as ratios to the floor (root)
+	PATH=$(CURDIR)/$(BIN):$$PATH PYTHONPATH=tests:_utils $(BIN)/python -m labkit.bench
+
+docs: setup  ## Write the tables that are made from the code
+	PYTHONPATH=tests:_utils $(BIN)/python -m generated
