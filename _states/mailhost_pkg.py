@@ -23,6 +23,7 @@ def installed(name, packages):
         forecast = sorted(mailhost_forecast.applied(__context__, "packages", {}))
         planned = __salt__["mailhost_pkg.simulate"]([*forecast, *missing])
         changes = {package: versions for package, versions in planned.items() if package not in forecast}
+    mailhost_forecast.bring(__context__, [package for package, versions in changes.items() if not versions["old"]])
     if __opts__["test"]:
         for package, versions in changes.items():
             mailhost_forecast.note(__context__, "packages", package, versions["new"])

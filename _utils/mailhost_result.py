@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
+import mailhost_forecast
 from salt.exceptions import CommandExecutionError
 
 PENDING = "mailhost.pending"
@@ -36,6 +37,7 @@ def outcome(
         return {"name": name, "result": True, "changes": {}, "comment": already}
     if opts["test"]:
         context[PENDING] = True
+        mailhost_forecast.note(context, "changed", name, True)
         return {"name": name, "result": None, "changes": changes, "comment": f"would change {', '.join(changes)}"}
     act()
     return {"name": name, "result": True, "changes": changes, "comment": f"changed {', '.join(changes)}"}
