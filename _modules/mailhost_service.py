@@ -2,8 +2,9 @@
 
 import os
 
-import mailhost_service
 from salt.exceptions import CommandExecutionError
+
+import mailhost_service
 
 __all__ = ["act", "changed", "look"]
 
@@ -23,7 +24,11 @@ def look(name):
     properties = ",".join(mailhost_service.PROPERTIES)
     shown = __salt__["mailhost_run.program"](["systemctl", "show", "--timestamp=us+utc", "-p", properties, "--", name])
     unit = mailhost_service.parse(shown)
-    return {**unit, "startable": unit["active"] == "active" or (unit["load"] == "loaded" and _startable(name))}
+    # A masked unit's conditions cannot be asked for: they are taken to hold.
+    startable = (
+        unit["active"] == "active" or unit["load"] == "masked" or (unit["load"] == "loaded" and _startable(name))
+    )
+    return {**unit, "startable": startable}
 
 
 def changed(paths):
@@ -54,7 +59,9 @@ def act(name, *verbs):
         try:
             run(["systemctl", verb] if verb == "daemon-reload" else ["systemctl", verb, "--", name])
         except CommandExecutionError as error:
-            lines = run(["journalctl", "-q", "-u", name, "-n", "5", "-o", "cat", "--no-pager"], codes=(0, 1)).splitlines()
+            lines = run(
+                ["journalctl", "-q", "-u", name, "-n", "5", "-o", "cat", "--no-pager"], codes=(0, 1)
+            ).splitlines()
             raise CommandExecutionError(" / ".join([str(error).split(" / ")[0], *lines])) from None
 
 

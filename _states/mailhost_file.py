@@ -13,7 +13,7 @@ __all__ = ["managed"]
 
 
 @explained
-def managed(name, source, context=None, user="root", group="root", mode="0644", check=None, secret=False):
+def managed(name, source, context=None, user="root", group="root", mode="0644", check=None, secret=False, package=None):
     """Let a file be as its template says.
 
     name
@@ -28,12 +28,14 @@ def managed(name, source, context=None, user="root", group="root", mode="0644", 
         The argument list of a program that must accept the new file before it is put in place; its path is added.
     secret
         Whether the content must not be shown.
+    package
+        The package that brings the file's directory, where this task installs it.
     """
     wanted = {"text": _rendered(source, context or {}), "user": user, "group": group, "mode": mode}
     changes = mailhost_file.plan(name, wanted, __salt__["mailhost_file.look"](name), secret)
     if changes and not os.path.isdir(os.path.dirname(name)):
         known = mailhost_forecast.applied(__context__, "directories", {})
-        if os.path.dirname(name) not in known:
+        if os.path.dirname(name) not in known and package not in mailhost_forecast.brought(__context__):
             raise CommandExecutionError(f"{name}: its directory does not exist")
     if changes and check and __opts__["test"]:
         __salt__["mailhost_file.tried"](name, wanted["text"], check)

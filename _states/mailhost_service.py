@@ -1,9 +1,10 @@
 """Units of systemd, exact in a dry run: also before the package that brings them is there, and with their restarts."""
 
+from salt.exceptions import CommandExecutionError
+
 import mailhost_forecast
 import mailhost_service
 from mailhost_result import explained, outcome
-from salt.exceptions import CommandExecutionError
 
 __all__ = ["masked", "running"]
 
@@ -21,8 +22,8 @@ def running(name, package=None, enabled=True, restart_after=(), reload_after=())
         Whether it is started at boot; False leaves that as it is.
     restart_after, reload_after
         Paths of files, or of directories for what comes and goes in them. The unit is restarted, or reloaded, when one
-        changed after it started, or last changed its state: by the clock, so that a run that was cut off between the file
-        and the restart is made good by the next one.
+        changed after it started, or last changed its state: by the clock, so that a run that was cut off between the
+        file and the restart is made good by the next one.
 
     A unit whose own conditions do not hold here (``Condition…=`` of systemd.unit(5)) is enabled and not started.
     """

@@ -4,8 +4,9 @@ import functools
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-import mailhost_forecast
 from salt.exceptions import CommandExecutionError
+
+import mailhost_forecast
 
 PENDING = "mailhost.pending"
 

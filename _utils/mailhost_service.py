@@ -15,8 +15,8 @@ UNSWITCHABLE = ("static", "generated", "transient", "indirect", "alias")
 def parse(shown: str) -> dict[str, Any]:
     """Return a unit as ``systemctl show --timestamp=us+utc`` prints it.
 
-    active and enabled are systemd's own words; started and changed are seconds since 1970, 0 when that never was: when the
-    unit became active, and when its state last changed (which a reload does too).
+    active and enabled are systemd's own words; started and changed are seconds since 1970, 0 when that never was: when
+    the unit became active, and when its state last changed (which a reload does too).
     """
     found = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
     return {
