@@ -3,14 +3,31 @@
 import os
 import pathlib
 import pwd
-import re
 import time
 
 from salt.exceptions import CommandExecutionError
 
 import mailhost_access
+import mailhost_guard
 
-__all__ = ["came_in_as", "keys", "login_evidence", "set_keys", "sshd_effective"]
+__all__ = ["came_in_as", "confirm", "keys", "login_evidence", "set_keys"]
+
+
+def confirm():
+    """Confirm the change of access that is armed, when this very login came in by the changed way after the change.
+
+    Raises CommandExecutionError when nothing is armed or this login proves nothing.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_access.confirm
+    """
+    try:
+        return f"{mailhost_guard.confirm(None)}: confirmed"
+    except mailhost_guard.GuardError as error:
+        raise CommandExecutionError(str(error)) from None
 
 
 def keys(home):
@@ -59,15 +76,8 @@ def came_in_as():
 
         salt-ssh mail mailhost_access.came_in_as
     """
-    pid = os.getpid()
-    while pid > 1:
-        process = pathlib.Path(f"/proc/{pid}")
-        command = process.joinpath("cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
-        session = re.match(r"sshd(?:-session)?: ([a-z_][a-z0-9_-]*)(?:@\S+)?$", command)
-        if session and process.stat().st_uid == pwd.getpwnam(session.group(1)).pw_uid:
-            return session.group(1)
-        pid = int(re.search(r"^PPid:\t(\d+)", process.joinpath("status").read_text(), re.MULTILINE).group(1))
-    return ""
+    login = mailhost_guard.session()
+    return login["user"] if login else ""
 
 
 def login_evidence(name, keys):
@@ -99,25 +109,3 @@ def login_evidence(name, keys):
         return ""
     when = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(int(found[-1]["time"]) / 1e6))
     return f"{name} logged in from {found[-1]['from']} with {found[-1]['key']} and used sudo at {when}"
-
-
-def sshd_effective(user, address="192.0.2.1"):
-    """Return the settings that sshd applies to a login, by lower-case name, lists for those that can stand twice.
-
-    user, address
-        Who would log in and from where; Match blocks count.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-ssh mail mailhost_access.sshd_effective phalkonadmin
-    """
-    # sshd -T refuses without it when sshd is not running (Debian makes it with the service).
-    pathlib.Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    found = {}
-    connection = f"user={user},host={address},addr={address},laddr={address},lport=22"
-    for line in __salt__["mailhost_run.program"](["sshd", "-T", "-C", connection]).splitlines():
-        name, _, value = line.partition(" ")
-        found.setdefault(name, []).append(value)
-    return found

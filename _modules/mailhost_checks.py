@@ -79,12 +79,9 @@ def ssh_keys():
     if failures:
         return proof(OPEN, "; ".join(failures))
     keys = f"{len(wanted['ssh_keys'])} declared key(s) and no other"
-    root = __salt__["mailhost_access.sshd_effective"]("root")["permitrootlogin"][0]
+    root = __salt__["mailhost_sshd.effective"]("root")["permitrootlogin"][0]
     if root != "no":
-        return proof(
-            PARTLY,
-            f"{keys}; root may still log in ({root}): its lock needs a change that reverts itself, not built yet",
-        )
+        return proof(PARTLY, f"{keys}; root may still log in ({root})")
     return proof(DONE, f"{keys}; root cannot log in")
 
 
@@ -94,7 +91,7 @@ def ssh_proven():
     evidence = __salt__["mailhost_access.login_evidence"](wanted["name"], wanted["ssh_keys"])
     if not evidence:
         return proof(OPEN, f"no login of {wanted['name']} by key, with sudo, since its keys changed")
-    effective = __salt__["mailhost_access.sshd_effective"](wanted["name"])
+    effective = __salt__["mailhost_sshd.effective"](wanted["name"])
     failures = []
     if effective["pubkeyauthentication"] != ["yes"]:
         failures.append("sshd takes no keys")

@@ -16,7 +16,7 @@ DIRECTORY = pathlib.Path(mailhost_progress.DIRECTORY)
 
 
 def take():
-    """Take the host for this run, for as long as its process lives; taking it again in the same run is nothing.
+    """Take the host for this run, for as long as its process lives; return whether it was not this run's before.
 
     Two runs at once would each plan on a host that the other changes. The lock is flock(2)'s: it ends with the process,
     however that ends. The pillar that came with the run is removed from the disk: Salt would leave it there.
@@ -30,7 +30,7 @@ def take():
         salt-ssh mail mailhost_lock.take
     """
     if "mailhost.lock" in __context__:
-        return
+        return False
     DIRECTORY.mkdir(mode=0o700, exist_ok=True)
     # O_CLOEXEC, Python's default: a daemon that the run starts must not go on holding the lock.
     handle = os.open(DIRECTORY / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -46,6 +46,7 @@ def take():
     __context__["mailhost.lock"] = handle
     (DIRECTORY / mailhost_progress.NAME).write_text("", encoding="utf-8")
     pathlib.Path(__opts__["root_dir"]).parent.joinpath("salt_state.tgz").unlink(missing_ok=True)
+    return True
 
 
 def tell(**words):

@@ -14,7 +14,8 @@ def begins(name, task):
     task
         The task's id.
     """
-    __salt__["mailhost_lock.take"]()
+    if __salt__["mailhost_lock.take"]() and not __opts__["test"] and (said := __salt__["mailhost_guard.settle"]()):
+        __salt__["mailhost_lock.tell"](note=said)
     __salt__["mailhost_lock.tell"](task=task)
     return _said(name, True, mailhost_registry.by_id(task).title)
 

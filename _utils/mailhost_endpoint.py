@@ -97,11 +97,11 @@ def candidates(host: Host, pillar: Mapping[str, Any]) -> list[Endpoint]:
     return found
 
 
-def ssh_options(host: Host, known_hosts: str, control_dir: str) -> list[str]:
+def ssh_options(host: Host, known_hosts: str, control_path: str) -> list[str]:
     """Return ssh's options for a host, as ``-o`` takes them.
 
     One name for the host key whatever the endpoint (HostKeyAlias), the key pinned or kept at first contact, one kept
-    connection for the handful of commands that salt-ssh needs, and an end to a connection whose host is gone.
+    connection for the handful of commands that a run needs, and an end to a connection whose host is gone.
     """
     return [
         f"HostKeyAlias={host.id}",
@@ -111,8 +111,8 @@ def ssh_options(host: Host, known_hosts: str, control_dir: str) -> list[str]:
         "UpdateHostKeys=no",
         "BatchMode=yes",
         "ControlMaster=auto",
-        f"ControlPath={shlex.quote(control_dir)}/%C",
-        "ControlPersist=60",
+        f"ControlPath={shlex.quote(control_path)}",
+        "ControlPersist=30",
         "ServerAliveInterval=5",
         "ServerAliveCountMax=3",
         "LogLevel=ERROR",

@@ -9,9 +9,10 @@ import pathlib
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import mailhost_guard
 import mailhost_progress
 import mailhost_registry
 import mailhost_ssh
@@ -25,10 +26,10 @@ class Follower(contextlib.AbstractContextManager["Follower"]):
         """Take Salt's connection data of the target (what _roster/mailhost.py gave) and its id."""
         self._host = host_id
         self._options = list(target["ssh_options"])
-        self._endpoint = Endpoint(target["host"], target["port"], target["user"], "this run")
+        self._endpoint = Endpoint(target["host"], target["port"], target["user"], "as in this run")
         self._total = len(mailhost_registry.built())
         self._begun = 0
-        self._logged_in: set[str] = set()
+        self._tried: set[str] = set()
         self._shown = ""
 
     def __enter__(self) -> "Follower":
@@ -55,12 +56,20 @@ class Follower(contextlib.AbstractContextManager["Follower"]):
     def _read(self) -> None:
         """Act on each line the host writes."""
         assert self._process.stdout is not None
+        acts: dict[str, Callable[[Any], None]] = {
+            "task": self._begins,
+            "note": self._say,
+            "login": self._log_in,
+            "confirm": self._confirm,
+        }
         for line in self._process.stdout:
-            said = mailhost_progress.parse(line)
-            if said and "task" in said:
-                self._begins(said["task"])
-            elif said and "login" in said:
-                self._log_in(said["login"])
+            for kind, value in (mailhost_progress.parse(line) or {}).items():
+                acts[kind](value)
+
+    def _say(self, words: str) -> None:
+        """Say something in a line of its own."""
+        clear = "\r\033[K" if sys.stderr.isatty() else ""
+        print(f"{clear}{self._host}: {words}", file=sys.stderr, flush=True)
 
     def _begins(self, task_id: str) -> None:
         """Say which task begins: on a terminal in one line that is written over."""
@@ -74,12 +83,34 @@ class Follower(contextlib.AbstractContextManager["Follower"]):
 
     def _log_in(self, user: str) -> None:
         """Log in as the user over a new connection and try sudo; what the host finds in its journal is the proof."""
-        if user in self._logged_in:
+        if user not in self._tried:
+            self._tried.add(user)
+            self._enter(Endpoint(self._endpoint.address, self._endpoint.port, user, self._endpoint.network), "true")
+
+    def _confirm(self, way: Mapping[str, Any]) -> None:
+        """Log in by the way that a change has opened, over a new connection, and confirm it.
+
+        The host asks once a second, and a way may take a moment to open: it is tried until it works.
+        """
+        if way["token"] in self._tried:
             return
-        self._logged_in.add(user)
-        endpoint = Endpoint(self._endpoint.address, self._endpoint.port, user, "public")
-        said = mailhost_ssh.new_login(self._options, endpoint, "sudo", "-n", "true")
-        if said:
-            print(f"{self._host}: login as {endpoint}: {said}", file=sys.stderr, flush=True)
-        else:
+        said = ""
+        for address in way["addresses"]:
+            endpoint = Endpoint(address, way["port"], way["user"], "new")
+            said = self._enter(endpoint, str(mailhost_guard.PROGRAM), "confirm", way["token"], quiet=True)
+            if not said:
+                self._tried.add(way["token"])
+                return
+        if said not in self._tried:
+            self._tried.add(said)
+            self._say(said)
+
+    def _enter(self, endpoint: Endpoint, *words: str, quiet: bool = False) -> str:
+        """Log in and run a command by sudo; return what went wrong, "" when nothing did."""
+        said = mailhost_ssh.new_login(self._options, endpoint, "sudo", "-n", *words)
+        if not said:
             mailhost_ssh.remember(pathlib.Path.cwd(), self._host, endpoint)
+            return ""
+        if not quiet:
+            self._say(f"login as {endpoint}: {said}")
+        return f"login as {endpoint}: {said}"

@@ -1,8 +1,11 @@
 """What a run on the host tells the workstation that follows it: one JSON object a line. Pure.
 
-``{"task": "1.2.3"}`` – this task begins. ``{"login": "ada"}`` – somebody should log in as ada now and try sudo.
+``{"task": "1.2.3"}`` – this task begins. ``{"note": "…"}`` – the operator should read this now. ``{"login": "ada"}`` –
+somebody should log in as ada now and try sudo. ``{"confirm": {"user": …, "addresses": […], "port": …, "token": …}}`` –
+somebody should log in by this way and confirm a change.
 """
 
+import ipaddress
 import json
 import re
 from typing import Any
@@ -11,16 +14,35 @@ DIRECTORY = "/run/mailhost"
 NAME = "progress"
 PATH = f"{DIRECTORY}/{NAME}"
 
+_USER = r"[a-z_][a-z0-9_-]{0,31}"
+
 
 def parse(line: str) -> dict[str, Any] | None:
     """Return what a line says, or None when it is no line of ours: the host is not trusted to be sane."""
     try:
         said = json.loads(line)
-    except ValueError:
+        ((kind, value),) = said.items()
+        valid = _VALID[kind](value)
+    except (ValueError, AttributeError, KeyError, TypeError):
         return None
-    if not isinstance(said, dict) or len(said) != 1:
-        return None
-    if isinstance(said.get("task"), str):
-        return said
-    login = said.get("login")
-    return said if isinstance(login, str) and re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", login) else None
+    return said if valid else None
+
+
+def _confirm(value: Any) -> bool:
+    """Whether this is a way in that can be tried; raises what parse() catches when it is not."""
+    for address in value["addresses"]:
+        ipaddress.ip_address(address)
+    return (
+        re.fullmatch(_USER, value["user"]) is not None
+        and re.fullmatch(r"[0-9a-f]{16}", value["token"]) is not None
+        and isinstance(value["port"], int)
+        and 1 <= value["port"] <= 65535
+    )
+
+
+_VALID = {
+    "task": lambda value: isinstance(value, str),
+    "note": lambda value: isinstance(value, str) and value.isprintable(),
+    "login": lambda value: re.fullmatch(_USER, value) is not None,
+    "confirm": _confirm,
+}

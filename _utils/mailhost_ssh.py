@@ -15,16 +15,20 @@ from collections.abc import Iterable
 from mailhost_endpoint import CONNECT_SECONDS, Endpoint, Host, ssh_options
 
 LOGIN_SECONDS = 10
+# The process that asks the roster first; the options it makes are handed down to those it starts.
+_RUN = os.getpid()
 
 
 class Unreachable(Exception):
     """No endpoint of a host answers; the message says what was tried and what each said."""
 
 
-def control_dir() -> str:
-    """Return the directory of the kept connections: short enough for a socket's path and nobody else's.
+def control_path() -> str:
+    """Return the path of the sockets of this run's kept connections, as ControlPath takes it.
 
-    A socket's path may have 107 bytes (unix(7)), less than many a checkout's.
+    Each run has connections of its own: one kept from an earlier run proves nothing about the host as it is now, and
+    hangs when the host was restarted in between. The path is short, since a socket's may have 107 bytes (unix(7)), and
+    in a directory that is nobody else's.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     base = pathlib.Path(runtime) if os.path.isdir(runtime) else pathlib.Path(tempfile.gettempdir())
@@ -33,7 +37,7 @@ def control_dir() -> str:
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise Unreachable(f"{path}: is not a directory of yours alone; remove it")
-    return str(path)
+    return f"{path}/{_RUN}-%C"
 
 
 def known_hosts(root: pathlib.Path, host: Host) -> str:
@@ -50,7 +54,7 @@ def known_hosts(root: pathlib.Path, host: Host) -> str:
 
 def options(root: pathlib.Path, host: Host) -> list[str]:
     """Return ssh's options for a host as words for ``-o``, its own identity included."""
-    found = ssh_options(host, known_hosts(root, host), control_dir())
+    found = ssh_options(host, known_hosts(root, host), control_path())
     if host.priv:
         found += [f"IdentityFile={os.path.expanduser(host.priv)}", "IdentitiesOnly=yes"]
     return found
