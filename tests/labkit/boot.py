@@ -7,6 +7,8 @@ from pathlib import Path
 
 from .net import Address
 
+NOT_GIVEN = "sys_time"  # the capability with which a host would set this machine's clock
+
 _SCRIPT = """#!/bin/sh
 # Boots the lab host {name}; written by labkit, which finds this process by the path of this file.
 
@@ -59,8 +61,7 @@ def script(machine: str, root: Path, address: Address) -> str:
         f"--network-namespace-path={address.handle}",
         "--system-call-filter=add_key keyctl bpf",
         "--capability=all",
-        # With it a host sets this machine's clock.
-        "--drop-capability=CAP_SYS_TIME",
+        f"--drop-capability=CAP_{NOT_GIVEN.upper()}",
         *(f"--bind={device}" for device in ("/dev/net/tun", "/dev/fuse") if Path(device).exists()),
         "--resolv-conf=off",
         "--timezone=off",

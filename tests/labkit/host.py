@@ -75,6 +75,7 @@ class Host(Machine):
         self.power_cut()
         for path in (self.root, *self.root.parent.glob(f"{self.machine}[@.]*")):
             store.remove(path)
+        self.root.with_name(f".#{self.machine}.lck").unlink(missing_ok=True)  # nspawn's
 
     @property
     def host_key(self) -> str:

@@ -56,7 +56,7 @@ class Lab:
         require_root()
         if not _NAME.fullmatch(name):
             raise LabError(f"{name!r} is no name for a lab: use small letters, digits and dashes")
-        require_programs("ip", "iptables", "ip6tables", "systemd-nspawn", "ssh", "ssh-keygen", "nsenter")
+        require_programs("ip", "iptables", "ip6tables", "systemd-nspawn", "ssh", "ssh-keygen", "nsenter", "setpriv")
         self.name = name
         self.directory = _labs() / name
         self.key = self.directory / "id_ed25519"

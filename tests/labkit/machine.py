@@ -21,9 +21,13 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
 }
 # The command leaves this machine's cgroup for one of the host's, outside every unit and every login session.
-_ENTER = 'mkdir -p /sys/fs/cgroup/lab 2>/dev/null; echo $$ 2>/dev/null >/sys/fs/cgroup/lab/cgroup.procs; exec "$@"'
+# This shell waits for it from outside the host's PID namespace. nsenter's own way of waiting stops when the command is
+# stopped, as systemd stops everything before it shuts down: then nobody collects it, and the host never ends (seen).
+_ENTER = (
+    'mkdir -p /sys/fs/cgroup/lab 2>/dev/null; echo 0 2>/dev/null >/sys/fs/cgroup/lab/cgroup.procs; env -- "$@"; exit $?'
+)
 # nsenter keeps this machine's capabilities; with this one a command inside sets this machine's clock.
-_NO_CLOCK = ["setpriv", "--bounding-set=-sys_time", "--inh-caps=-sys_time"]
+_NO_CLOCK = ["setpriv", f"--bounding-set=-{boot.NOT_GIVEN}", f"--inh-caps=-{boot.NOT_GIVEN}"]
 _PAUSE = 0.05
 
 
@@ -155,7 +159,8 @@ class Machine:
         pid = self.pid1()
         if pid is None:
             raise LabError(f"host {self.name} is off")
-        return ["nsenter", "-t", str(pid), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", *_NO_CLOCK, "sh", "-c", _ENTER, "sh"]
+        namespaces = ["nsenter", "-F", "-t", str(pid), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w"]
+        return [*_NO_CLOCK, *namespaces, "sh", "-c", _ENTER, "sh"]
 
     def answers(self, port: int) -> bool:
         """Return whether an SSH server answers on a port, asked from this machine."""
