@@ -1,0 +1,1 @@
+"""Tests on real Debian 13 hosts."""

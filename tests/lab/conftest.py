@@ -1,0 +1,104 @@
+"""Hosts, a checkout and the table of exactness for tests on real Debian 13 hosts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from labkit import Host, Lab
+from labkit.checkout import Checkout
+from labkit.exactness import Exactness, measure, table
+
+_CASES = pytest.StashKey[list[Exactness]]()
+Exact = Callable[..., Exactness]
+
+
+@pytest.fixture(scope="session")
+def mail_lab() -> Iterator[Lab]:
+    """The lab of the tests that share one host."""
+    with Lab(f"tests-{os.getpid()}") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def _mail(mail_lab: Lab) -> Host:
+    """The shared host, with its snapshot ``pristine``: booted once, for the first boot writes much."""
+    host = mail_lab.host("mail")
+    host.boot()
+    _kept(host, "pristine")
+    return host
+
+
+@pytest.fixture(scope="session")
+def _thin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where checkouts share what Salt packs for hosts."""
+    return tmp_path_factory.mktemp("thin") / "thin"
+
+
+@pytest.fixture(scope="session")
+def _converged(_mail: Host, _thin: Path, tmp_path_factory: pytest.TempPathFactory) -> Host:
+    """The shared host, with its snapshot ``converged``: all tasks applied to a pristine one."""
+    _started(_mail, "pristine")
+    with Checkout(tmp_path_factory.mktemp("converge") / "c", _mail, _thin) as checkout:
+        run = checkout.apply()
+        assert run.returncode == 0, run.result
+    _kept(_mail, "converged")
+    return _mail
+
+
+@pytest.fixture
+def fresh(_mail: Host) -> Host:
+    """A running host as the provider delivers it."""
+    return _started(_mail, "pristine")
+
+
+@pytest.fixture
+def converged(_converged: Host) -> Host:
+    """A running host to which all tasks have been applied."""
+    return _started(_converged, "converged")
+
+
+@pytest.fixture
+def checkout(_mail: Host, _thin: Path, tmp_path: Path) -> Iterator[Checkout]:
+    """A copy of the tree whose roster names the shared host ``mail``, with a good pillar in every environment."""
+    with Checkout(tmp_path / "c", _mail, _thin) as made:
+        yield made
+
+
+@pytest.fixture
+def exact(request: pytest.FixtureRequest) -> Exact:
+    """Measure a case, put it into the table at the end, and fail unless everything is as it must be."""
+
+    def judged(case: str, host: Host, checkout: Checkout, *sls: str) -> Exactness:
+        found = measure(case, host, checkout, *sls)
+        request.config.stash.setdefault(_CASES, []).append(found)
+        print(table([found]).splitlines()[-1])
+        assert not found.wrong(), "\n".join(found.wrong())
+        return found
+
+    return judged
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table of exactness."""
+    cases = config.stash.get(_CASES, [])
+    if cases:
+        terminalreporter.section("dry run against apply, on real hosts")
+        terminalreporter.write_line(table(cases))
+
+
+def _kept(host: Host, snapshot: str) -> None:
+    """Keep what is on the host's disk now, and leave it switched off: plain copies need that."""
+    host.power_cut()
+    host.snapshot(snapshot)
+
+
+def _started(host: Host, snapshot: str) -> Host:
+    """Return the host, just booted from a snapshot."""
+    host.power_cut()
+    host.restore(snapshot)
+    host.boot(port=None)
+    return host

@@ -1,0 +1,114 @@
+"""How exact a dry run is: what it says would change, held against what then changes; and it touches nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .checkout import Checkout, Run
+from .evidence import evidence
+from .host import Host
+
+Change = tuple[str, tuple[str, ...]]
+COUNTS = ("states", "predicted", "real", "precision", "recall", "failed", "touched", "2nd apply", "2nd dry run")
+HEADER = ("case", *COUNTS, "seconds")
+
+
+@dataclass(frozen=True)
+class Exactness:
+    """One case: four runs of the same states on one host, a dry run and an apply, and both again."""
+
+    case: str
+    dry: Run
+    real: Run
+    again: Run
+    dry_again: Run
+    touched: list[str]
+
+    @property
+    def runs(self) -> tuple[Run, Run, Run, Run]:
+        """The four runs in their order."""
+        return self.dry, self.real, self.again, self.dry_again
+
+    @property
+    def predicted(self) -> set[Change]:
+        """What the dry run said: state ids, each with the names of its changes."""
+        return _changes(self.dry)
+
+    @property
+    def made(self) -> set[Change]:
+        """What the apply changed, in the same form."""
+        return _changes(self.real)
+
+    @property
+    def precision(self) -> float:
+        """The share of what was predicted that happened."""
+        return _share(self.predicted & self.made, self.predicted)
+
+    @property
+    def recall(self) -> float:
+        """The share of what happened that was predicted."""
+        return _share(self.predicted & self.made, self.made)
+
+    def wrong(self) -> list[str]:
+        """Return in words everything that is not as it must be."""
+        found = [f"the dry run touched {what}" for what in self.touched]
+        names = ("dry run", "apply", "2nd apply", "2nd dry run")
+        for name, run in zip(names, self.runs, strict=True):
+            if run.returncode != 0 or not run:
+                found.append(f"{name}: {run.result}")
+            found += [f"{name}: {state_id} failed: {comment}" for state_id, comment in run.failed.items()]
+        found += [f"predicted and not made: {change}" for change in sorted(self.predicted - self.made)]
+        found += [f"made and not predicted: {change}" for change in sorted(self.made - self.predicted)]
+        found += [
+            f"{state_id}: predicted {self.dry.changed[state_id]}, made {changes}"
+            for state_id, changes in self.real.changed.items()
+            if self.dry.changed.get(state_id, changes) != changes
+        ]
+        found += [f"2nd apply: changed {change}" for change in sorted(_changes(self.again))]
+        found += [f"2nd dry run: would change {change}" for change in sorted(_changes(self.dry_again))]
+        return found
+
+    def row(self) -> tuple[str, ...]:
+        """Return the case as a row of the table, in the order of HEADER."""
+        counts = (len(self.real), len(self.predicted), len(self.made))
+        shares = (f"{self.precision:.2f}", f"{self.recall:.2f}")
+        failed = sum(len(run.failed) for run in self.runs)
+        after = (failed, len(self.touched), len(self.again.changed), len(self.dry_again.changed))
+        return (self.case, *map(str, counts), *shares, *map(str, after), self.seconds)
+
+    @property
+    def seconds(self) -> str:
+        """How long each of the four runs took."""
+        return "+".join(f"{run.seconds:.0f}" for run in self.runs)
+
+
+def measure(case: str, host: Host, checkout: Checkout, *sls: str) -> Exactness:
+    """Dry-run a host as it is now, apply, and both again.
+
+    Params: case, a name for the table; host, running; checkout to run from, its roster naming the host ``mail``; sls,
+    the state files, all of them without.
+    """
+    before = evidence(host)
+    dry = checkout.apply(*sls, test=True)
+    touched = before.differences(evidence(host))
+    real = checkout.apply(*sls)
+    again = checkout.apply(*sls)
+    return Exactness(case, dry, real, again, checkout.apply(*sls, test=True), touched)
+
+
+def table(cases: Iterable[Exactness]) -> str:
+    """Return the cases as a Markdown table."""
+    rows = [HEADER, *(case.row() for case in cases)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    cells = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
+    cells.insert(1, ["-" * width for width in widths])
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def _changes(run: Run) -> set[Change]:
+    return {(state_id, tuple(sorted(changes))) for state_id, changes in run.changed.items()}
+
+
+def _share(part: set[Change], whole: set[Change]) -> float:
+    return len(part) / len(whole) if whole else 1.0

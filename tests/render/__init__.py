@@ -1,0 +1,1 @@
+"""Tests that compile the tree with Salt itself."""

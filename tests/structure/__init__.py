@@ -1,0 +1,1 @@
+"""Tests that hold the registry, the disk and the documents together."""

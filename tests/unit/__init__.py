@@ -1,0 +1,1 @@
+"""Tests of pure functions, and of states with their modules replaced."""
