@@ -144,7 +144,9 @@ def _wait(pending: dict[tuple[str, int], socket.socket]) -> dict[tuple[str, int]
 
 
 def find(root: pathlib.Path, host: Host, endpoints: list[Endpoint]) -> Endpoint:
-    """Return the first endpoint that lets us in, the one that did last time before the others of its network.
+    """Return the first endpoint that lets us in and lets us be root, the one of last time before others of its network.
+
+    An admin whose sudo is damaged is of no use: root's own login, where there still is one, can repair it.
 
     Raises Unreachable with one line for each endpoint tried.
     """
@@ -154,7 +156,8 @@ def find(root: pathlib.Path, host: Host, endpoints: list[Endpoint]) -> Endpoint:
     ports = open_ports(ordered)
     said = []
     for endpoint in ordered:
-        answer = ports[endpoint.address, endpoint.port] or login(options(root, host), endpoint, "true")
+        become_root = [] if endpoint.user == "root" else ["sudo", "-n"]
+        answer = ports[endpoint.address, endpoint.port] or login(options(root, host), endpoint, *become_root, "true")
         if not answer:
             remember(root, host.id, endpoint)
             return endpoint
