@@ -52,7 +52,7 @@ lab-down: setup  ## Remove all labs and everything they left
 lint: setup  ## Style, types, shell and YAML
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy _utils tests/unit tests/structure tests/render tests/labkit
+	$(BIN)/mypy _utils tests
 	$(BIN)/yamllint --strict Saltfile etc/salt pillar pillar.example
 	$(BIN)/shellcheck .ci/run tests/labkit/*.sh
 

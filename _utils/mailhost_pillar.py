@@ -28,9 +28,14 @@ class PillarErrors(ValueError):
         self.sentences = sentences
 
 
-def key(parse: Callable[[Any], Any], doc: str, default: Any = REQUIRED, *, secret: bool = False) -> Any:
-    """Declare a key of the pillar: how it is parsed, what it means, its default, and whether it is a secret."""
-    metadata = {"parse": parse, "doc": doc, "secret": secret}
+def key(
+    parse: Callable[[Any], Any], doc: str, default: Any = REQUIRED, *, secret: bool = False, example: str = ""
+) -> Any:
+    """Declare a key of the pillar: how it is parsed, what it means, its default, and whether it is a secret.
+
+    A key without a default has an example instead, as YAML, for pillar.example.
+    """
+    metadata = {"parse": parse, "doc": doc, "secret": secret, "example": example}
     if default is REQUIRED:
         return dataclasses.field(metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -158,7 +163,11 @@ port = whole(1, 65535, "a port number")
 class Admin:
     """The one account people log in with."""
 
-    ssh_keys: tuple[str, ...] = key(public_keys, "public keys that may log in as the admin: exactly these")
+    ssh_keys: tuple[str, ...] = key(
+        public_keys,
+        "public keys that may log in as the admin: exactly these",
+        example="[ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGN0p1r9mEmcFm0Vp5lZK2fPEk7E4iFxNqsp5LgmCd3a ada@example.org]",
+    )
     name: str = key(login_name, "login name of the admin", "phalkonadmin")
     uid: int = key(whole(1000, 59999, "a user id of Debian's range for people"), "user and group id of the admin", 1000)
     shell: str = key(text_matching(r"/[\w./-]+", "the path of a shell"), "login shell of the admin", "/bin/bash")

@@ -1,0 +1,69 @@
+"""What the generated documents must say."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import mailhost_pillar
+import mailhost_registry
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def documents() -> dict[pathlib.Path, str]:
+    """Return the text of each generated document by its path."""
+    return {ROOT / "docs/tasks.md": tasks(), ROOT / "pillar.example": pillar_example()}
+
+
+def tasks() -> str:
+    """Return the task table as Markdown."""
+    lines = [
+        "# The tasks",
+        "",
+        "Made from `_utils/mailhost_registry.py` by `make docs`. What holds now: `salt-ssh mail state.apply status`.",
+        "",
+        "| task | title | needs | state file | proof | did it before |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for task in mailhost_registry.TASKS:
+        file = f"`salt/{task.sls.replace('.', '/')}.sls`" if task.built else "not built yet"
+        proof = f"`mailhost_checks.{task.check}`" if task.check else ""
+        seed = f"`{task.seed}`" if task.seed else ""
+        lines.append(f"| {task.id} | {task.title} | {', '.join(task.needs) or '–'} | {file} | {proof} | {seed} |")
+    return "\n".join(lines) + "\n"
+
+
+def pillar_example() -> str:
+    """Return an example pillar with every key, its meaning and its default."""
+    head = [
+        "# Every key of the pillar: what it means and its default. Made by `make docs` from _utils/mailhost_pillar.py.",
+        "# Put what differs into pillar/<environment>/init.sls; what is secret into encrypted.sls beside it",
+        "# (docs/operations/secrets.md). A key that is not here is refused.",
+        "",
+    ]
+    return "\n".join([*head, *_keys(mailhost_pillar.Pillar, "")]) + "\n"
+
+
+def _keys(kind: Any, indent: str) -> Iterator[str]:
+    """Yield the lines of a section, each key after its comment."""
+    for field in dataclasses.fields(kind):
+        if "section" in field.metadata:
+            yield f"{indent}# {field.metadata['doc']}"
+            yield f"{indent}{field.name}:"
+            yield from _keys(field.metadata["section"], f"{indent}  ")
+            continue
+        secret = " (secret)" if field.metadata["secret"] else ""
+        yield f"{indent}# {field.metadata['doc']}{secret}"
+        yield f"{indent}{field.name}: {_value(field)}"
+
+
+def _value(field: Any) -> str:
+    """Return a key's default as YAML, or an example where it must be given."""
+    if field.default is dataclasses.MISSING:
+        return field.metadata["example"]  # type: ignore[no-any-return]
+    if field.default is None:
+        return "null"
+    if isinstance(field.default, bool):
+        return str(field.default).lower()
+    return str(field.default)

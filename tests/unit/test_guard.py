@@ -1,0 +1,75 @@
+"""Which login confirms a change of access, and what the host may ask of the workstation."""
+
+from typing import Any
+
+import pytest
+
+import mailhost_guard
+import mailhost_progress
+
+ARMED = {
+    "what": "sshd",
+    "changed": 500.0,
+    "boot": "b1",
+    "login": {"user": "ada", "addresses": ["10.100.0.25", "fd00::25"], "port": 2288},
+}
+LOGIN = {"user": "ada", "address": "10.100.0.25", "port": 2288, "began": 501.0, "boot": "b1"}
+
+
+def test_a_new_login_by_the_new_way_confirms() -> None:
+    assert mailhost_guard.doubt(ARMED, LOGIN) == ""
+    assert mailhost_guard.doubt(ARMED, {**LOGIN, "address": "fd00::25"}) == ""
+
+
+def test_after_a_reboot_any_login_by_the_new_way_is_new() -> None:
+    assert mailhost_guard.doubt(ARMED, {**LOGIN, "began": 20.0, "boot": "b2"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("armed", "login", "words"),
+    [
+        ({}, None, "no login over ssh"),
+        ({"changed": None}, {}, "has not been made yet"),
+        ({}, {"began": 499.0}, "began before the change"),
+        ({}, {"user": "root"}, "root's, not ada's"),
+        ({}, {"address": "203.0.113.5"}, "not by the new way"),
+        ({}, {"port": 22}, "not by the new way"),
+    ],
+)
+def test_no_other_login_does(armed: dict[str, Any], login: dict[str, Any] | None, words: str) -> None:
+    assert words in mailhost_guard.doubt({**ARMED, **armed}, None if login is None else {**LOGIN, **login})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"task": "1.2.1"}',
+        '{"note": "armed, goes back in 10 min"}',
+        '{"login": "ada"}',
+        '{"confirm": {"user": "ada", "addresses": ["10.0.0.1", "fd00::1"], "port": 22, "token": "0123456789abcdef"}}',
+    ],
+)
+def test_the_host_may_say(line: str) -> None:
+    assert mailhost_progress.parse(line) is not None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "rubbish",
+        "[]",
+        '{"task": 1}',
+        '{"task": "1", "login": "ada"}',
+        '{"shell": "rm -rf /"}',
+        '{"note": "\\u001b[2J"}',
+        '{"login": "-oProxyCommand=x"}',
+        '{"login": ["ada"]}',
+        '{"confirm": {"user": "ada", "addresses": ["-x"], "port": 22, "token": "0123456789abcdef"}}',
+        '{"confirm": {"user": "ada", "addresses": ["10.0.0.1"], "port": 0, "token": "0123456789abcdef"}}',
+        '{"confirm": {"user": "ada", "addresses": ["10.0.0.1"], "port": 22, "token": "$(id)"}}',
+        '{"confirm": {"user": "ada"}}',
+    ],
+)
+def test_anything_else_is_not_listened_to(line: str) -> None:
+    assert mailhost_progress.parse(line) is None

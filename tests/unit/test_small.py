@@ -1,0 +1,96 @@
+"""Small pure pieces: files, packages, sshd's settings, requisites."""
+
+import pytest
+from salt.exceptions import CommandExecutionError
+
+import mailhost_file
+import mailhost_forecast
+import mailhost_pkg
+import mailhost_sls
+import mailhost_sshd
+
+FILE = {"text": "a\n", "user": "root", "group": "root", "mode": "0644"}
+
+
+@pytest.mark.parametrize(
+    ("current", "changes"),
+    [
+        ({"kind": None}, {"file"}),
+        ({"kind": "file", **FILE}, set()),
+        ({"kind": "file", **FILE, "text": "b\n"}, {"content"}),
+        ({"kind": "file", **FILE, "mode": "0600", "user": "ada"}, {"mode", "user"}),
+    ],
+)
+def test_what_differs_in_a_file(current: dict[str, str | None], changes: set[str]) -> None:
+    assert set(mailhost_file.plan("/f", FILE, current, secret=False)) == changes
+
+
+def test_a_secret_file_is_not_shown() -> None:
+    assert mailhost_file.plan("/f", FILE, {"kind": "file", **FILE, "text": "old"}, secret=True) == {
+        "content": "(not shown)"
+    }
+
+
+@pytest.mark.parametrize("kind", ["link", "directory", "other"])
+def test_what_is_no_file_is_not_replaced(kind: str) -> None:
+    with pytest.raises(CommandExecutionError, match=f"/f: is a {kind}, not a file"):
+        mailhost_file.plan("/f", FILE, {"kind": kind}, secret=False)
+
+
+def test_what_apt_get_would_install() -> None:
+    output = (
+        "Reading package lists...\n"
+        "Inst libfoo1 (1.2-3 Debian:13.1/stable [amd64])\n"
+        "Inst sudo [1.9.16p2-2] (1.9.16p2-3 Debian-Security:13/stable-security [amd64])\n"
+        "Conf libfoo1 (1.2-3 Debian:13.1/stable [amd64])\n"
+    )
+    assert mailhost_pkg.parse_simulation(output) == {
+        "libfoo1": {"old": "", "new": "1.2-3"},
+        "sudo": {"old": "1.9.16p2-2", "new": "1.9.16p2-3"},
+    }
+
+
+def test_a_forecast_lies_over_what_is_there() -> None:
+    context: dict[str, object] = {}
+    mailhost_forecast.note(context, "users", "eve", None)
+    mailhost_forecast.note(context, "users", "ada", {"uid": 1000})
+    assert mailhost_forecast.applied(context, "users", {"eve": {"uid": 1000}}) == {"ada": {"uid": 1000}}
+
+
+def test_a_task_keeps_requisites_that_its_states_have() -> None:
+    states = {
+        "one": mailhost_sls.state("m.f", value=1),
+        "two": mailhost_sls.state("m.g", require=[{"file": "x"}]),
+    }
+    made = mailhost_sls.task("access.sudo", states)
+    assert {"require": [{"file": "x"}, {"id": "one"}]} in made["two"]["m.g"]
+    assert {"require": [{"id": "two"}]} in made["1.2.1 is proven"]["mailhost_task.proven"]
+
+
+EFFECTIVE = "port 22\nport 2288\npubkeyauthentication yes\nauthorizedkeysfile .ssh/authorized_keys\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("", ""),
+        ("allowusers ada eve\n", ""),
+        ("allowusers eve\n", "allowusers names eve only"),
+        ("allowgroups sshusers\n", "allowgroups names sshusers only"),
+        ("allowgroups sudo\n", ""),
+        ("denyusers ada\n", "denyusers names ada"),
+        ("denygroups sudo\n", "denygroups names sudo"),
+        ("authenticationmethods publickey,password\n", "ask for publickey,password"),
+        ("authenticationmethods publickey\n", ""),
+    ],
+)
+def test_settings_that_would_lock_out(more: str, words: str) -> None:
+    said = mailhost_sshd.lockout(mailhost_sshd.effective(EFFECTIVE + more), "ada", ["ada", "sudo"])
+    assert words in said if words else said == ""
+
+
+def test_a_setting_that_another_file_has_won_is_named() -> None:
+    found = mailhost_sshd.effective("permitrootlogin yes\nport 22\nport 2288\n")
+    assert mailhost_sshd.differing(found, [("PermitRootLogin", "no"), ("Port", "2288")]) == [
+        "PermitRootLogin is yes, not no"
+    ]
