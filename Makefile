@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Set-up goes into .venv; only `make demo` and `make test` install Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock packages apply status demo demo-down lab lab-down lint format unit test bench docs secrets-key
+.PHONY: help setup lock packages apply status demo demo-down lab lab-down lint format unit test bench docs readme
 
 PYTHON ?= python3
 HOST ?= mail
@@ -71,3 +71,6 @@ bench: packages setup  ## Time and CPU of a run with nothing to do, as ratios to
 
 docs: setup  ## Write the tables that are made from the code
 	PYTHONPATH=tests:_utils $(BIN)/python -m generated
+
+readme: packages setup  ## Write the README's transcripts anew, from a run on a lab host (root)
+	@PATH=$(CURDIR)/$(BIN):$$PATH PYTHONPATH=tests:_utils $(BIN)/python -m labkit.demo --readme

@@ -83,8 +83,11 @@ def text(host: str, returned: Any) -> str:
         lines += [f"{row['id']} FAILED {failure}" for failure in row["failures"]]
     lines += [""] if lines else []
     lines.append(f"{host}:")
-    width = max(len(row["title"]) for row in table)
-    lines += [_line(row, width) for row in table]
+    took_part = {state["task"] for state in _states(returned)}
+    whole = all(task.id in took_part for task in mailhost_registry.built())
+    shown = [row for row in table if whole or row["id"] in took_part]
+    width = max((len(row["title"]) for row in shown), default=0)
+    lines += [_line(row, width) for row in shown]
     lines.append(summary(host, returned))
     return "\n".join(lines)
 
@@ -107,7 +110,8 @@ def _line(row: Row, width: int) -> str:
     changed = len(row["changes"])
     would = any(result is None for _, _, result in row["changes"])
     tail = f"{changed} {'would change' if would else 'changed'}" if changed else ""
-    note = "; ".join(part for part in (tail, row["evidence"]) if part)
+    # What is missing now is what would change: no need to say it twice.
+    note = tail if would else "; ".join(part for part in (tail, row["evidence"]) if part)
     return f"{row['mark']} {row['id']}  {row['title']:{width}}  {note}".rstrip()
 
 
