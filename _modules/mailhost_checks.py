@@ -54,7 +54,7 @@ def admin():
         for attribute, value in {"uid": wanted["uid"], "gid": wanted["uid"], "shell": wanted["shell"]}.items()
         if user[attribute] != value
     ]
-    if wanted["name"] not in accounts["groups"]["sudo"]["members"]:
+    if wanted["name"] not in accounts["groups"].get("sudo", {"members": []})["members"]:
         failures.append("is not in group sudo")
     if not user["home_exists"]:
         failures.append(f"{user['home']} does not exist")

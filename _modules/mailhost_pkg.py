@@ -21,6 +21,8 @@ INSTALL = [
     "-o",
     "DPkg::Lock::Timeout=300",
 ]
+# Without the log of what the planner was asked, which apt-get writes also when it only simulates.
+SIMULATE = [*INSTALL, "-o", "Dir::Log::Planner=/dev/null", "-s", "install"]
 
 
 def installed():
@@ -57,12 +59,12 @@ def simulate(names):
     """
     run = __salt__["mailhost_run.program"]
     if not _stale():
-        return mailhost_pkg.parse_simulation(run([*INSTALL, "-s", "install", *names]))
+        return mailhost_pkg.parse_simulation(run([*SIMULATE, *names]))
     if "mailhost.lists" not in __context__:
         # Removed with the last reference, at the end of the run.
         __context__["mailhost.lists"] = tempfile.TemporaryDirectory(prefix="mailhost-apt.")
         run([*INSTALL, *_apart(), "update"])
-    return mailhost_pkg.parse_simulation(run([*INSTALL, *_apart(), "-s", "install", *names]))
+    return mailhost_pkg.parse_simulation(run([*SIMULATE, *_apart(), *names]))
 
 
 def install(names):

@@ -10,6 +10,7 @@ __all__ = ["files", "passwordless", "put", "put_away", "unpackaged"]
 
 MAIN = pathlib.Path(mailhost_sudo.MAIN)
 DIRECTORY = pathlib.Path(mailhost_sudo.DIRECTORY)
+CVTSUDOERS = pathlib.Path("/usr/bin/cvtsudoers")
 ATTIC = pathlib.Path("/var/backups/mailhost/sudoers.d")
 
 
@@ -71,7 +72,7 @@ def put_away(names):
 
 
 def passwordless():
-    """Return who may run something without a password, as sudo itself reads its files.
+    """Return who may run something without a password, as sudo itself reads its files; nobody when there is no sudo.
 
     CLI Example:
 
@@ -79,4 +80,6 @@ def passwordless():
 
         salt-ssh mail mailhost_sudo.passwordless
     """
-    return mailhost_sudo.passwordless(__salt__["mailhost_run.program"](["cvtsudoers", "-f", "json", str(MAIN)]))
+    if not CVTSUDOERS.exists():
+        return []
+    return mailhost_sudo.passwordless(__salt__["mailhost_run.program"]([str(CVTSUDOERS), "-f", "json", str(MAIN)]))

@@ -1,5 +1,7 @@
 """The frame of every task: it begins, it is proven; and the tracker's look at it."""
 
+from salt.exceptions import CommandExecutionError
+
 import mailhost_proof
 import mailhost_registry
 from mailhost_result import PENDING, explained
@@ -27,10 +29,16 @@ def proven(name, task, check):
     task, check
         The task's id and its function of ``mailhost_checks``.
 
-    A dry run that predicts changes can prove nothing that stands on them: it says what is true now and does not fail.
+    A dry run that predicts changes can prove nothing that stands on them: it says what is true now and does not fail,
+    not even when what the proof asks is not there yet.
     """
-    found = __salt__[f"mailhost_checks.{check}"]()
     pending = __opts__["test"] and __context__.get(PENDING, False)
+    try:
+        found = __salt__[f"mailhost_checks.{check}"]()
+    except CommandExecutionError as error:
+        if not pending:
+            raise
+        found = mailhost_proof.proof(mailhost_proof.OPEN, str(error))
     holds = found["mark"] in (mailhost_proof.DONE, mailhost_proof.PARTLY)
     return _said(name, holds or pending, mailhost_proof.comment(found))
 

@@ -12,7 +12,8 @@ from labkit import Host, Lab
 from labkit.checkout import Checkout
 from labkit.exactness import Exactness, measure, table
 
-_CASES = pytest.StashKey[list[Exactness]]()
+# Under this name a test's report carries its rows, also from the other processes of pytest-xdist.
+ROW = "exactness"
 Exact = Callable[..., Exactness]
 
 
@@ -74,17 +75,17 @@ def exact(request: pytest.FixtureRequest) -> Exact:
 
     def judged(case: str, host: Host, checkout: Checkout, *sls: str) -> Exactness:
         found = measure(case, host, checkout, *sls)
-        request.config.stash.setdefault(_CASES, []).append(found)
-        print(table([found]).splitlines()[-1])
+        request.node.user_properties.append((ROW, found.row()))
         assert not found.wrong(), "\n".join(found.wrong())
         return found
 
     return judged
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the table of exactness."""
-    cases = config.stash.get(_CASES, [])
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    cases = [row for report in reports if report.when == "call" for name, row in report.user_properties if name == ROW]
     if cases:
         terminalreporter.section("dry run against apply, on real hosts")
         terminalreporter.write_line(table(cases))

@@ -98,8 +98,10 @@ class Run(Mapping[str, State]):
 
     @property
     def failed(self) -> dict[str, str]:
-        """The comments of the states that failed, by id."""
-        return {name: state.comment for name, state in self.items() if state.result is False}
+        """The comments of the states that failed themselves, by id."""
+        stopped = "One or more requisite failed"
+        failed = {name: state.comment for name, state in self.items() if state.result is False}
+        return {name: comment for name, comment in failed.items() if not comment.startswith(stopped)}
 
     def __getitem__(self, state_id: str) -> State:
         return self.states[state_id]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .checkout import Checkout, Run
@@ -55,8 +55,10 @@ class Exactness:
         found = [f"the dry run touched {what}" for what in self.touched]
         names = ("dry run", "apply", "2nd apply", "2nd dry run")
         for name, run in zip(names, self.runs, strict=True):
-            if run.returncode != 0 or not run:
+            if not run:
                 found.append(f"{name}: {run.result}")
+            elif run.returncode != 0:
+                found.append(f"{name}: exit code {run.returncode}")
             found += [f"{name}: {state_id} failed: {comment}" for state_id, comment in run.failed.items()]
         found += [f"predicted and not made: {change}" for change in sorted(self.predicted - self.made)]
         found += [f"made and not predicted: {change}" for change in sorted(self.made - self.predicted)]
@@ -97,9 +99,9 @@ def measure(case: str, host: Host, checkout: Checkout, *sls: str) -> Exactness:
     return Exactness(case, dry, real, again, checkout.apply(*sls, test=True), touched)
 
 
-def table(cases: Iterable[Exactness]) -> str:
-    """Return the cases as a Markdown table."""
-    rows = [HEADER, *(case.row() for case in cases)]
+def table(cases: Iterable[Sequence[str]]) -> str:
+    """Return cases, each as `Exactness.row` gives it, as a Markdown table."""
+    rows = [HEADER, *cases]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     cells = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
     cells.insert(1, ["-" * width for width in widths])
