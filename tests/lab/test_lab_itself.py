@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from labkit import Host, Lab, LabError
+from labkit import Host, Lab, LabError, boot
 from labkit import procs as lab_processes
 
 pytestmark = pytest.mark.lab
@@ -45,13 +45,15 @@ def host(booted: Host) -> Host:
     return booted
 
 
-def labkit(*words: str, directory: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run the command line as `make` does."""
+def labkit(
+    *words: str, directory: Path | None = None, machine: Sequence[str] = (), check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line as `make` does; machine is what to put before it so that it runs elsewhere."""
     env = {**os.environ, "PYTHONPATH": str(TESTS)}
     if directory:
         env["MAILHOST_LAB_DIR"] = str(directory)
     return subprocess.run(
-        [sys.executable, "-m", "labkit", *words], env=env, check=check, capture_output=True, text=True
+        [*machine, sys.executable, "-m", "labkit", *words], env=env, check=check, capture_output=True, text=True
     )
 
 
@@ -60,24 +62,43 @@ def output(*argv: str) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
-def machine_state() -> dict[str, object]:
-    """Return everything of this machine that a lab could leave behind."""
-    alive = [line for line in output("ps", "-eo", "args").splitlines() if "<defunct>" not in line]
-    labs = {line for line in alive if "systemd-nspawn" in line or ".boot" in line}
-    return {
-        "processes": labs,
-        "namespaces": set(output("ip", "netns", "list").splitlines()),
-        "links": {line.split()[0] for line in output("ip", "-br", "link").splitlines()},
-        "rules": [
-            [line for line in output(tool).splitlines() if line.startswith("-A")]
-            for tool in ("iptables-save", "ip6tables-save")
-        ],
-        "routes": output("ip", "route", "show", "table", "all").splitlines()
-        + [line for line in output("ip", "-6", "route").splitlines() if "expires" not in line],
-        "forwarding": Path("/proc/sys/net/ipv4/ip_forward").read_text(),
-        "mounts": {line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()},
-        "claims": sorted(path.name for path in Path("/run/mailhost-lab").rglob("slot-*")),
-    }
+def everything(machine: Sequence[str] = ()) -> list[str]:
+    """Return, as lines, everything of a machine that a lab could leave behind."""
+    commands = [
+        ["ps", "-eo", "stat,args"],
+        ["ip", "netns", "list"],
+        ["ip", "-br", "link"],
+        ["ip", "route", "show", "table", "all"],
+        ["iptables-save"],
+        ["ip6tables-save"],
+        ["cat", "/proc/mounts"],
+        ["sysctl", "net.ipv4.ip_forward"],
+        ["find", "/run/mailhost-lab", "/run/netns"],
+        ["find", "/sys/fs/cgroup", "-path", "*mailhost-lab/*", "-prune"],
+    ]
+    lines = []
+    for command in commands:
+        said = subprocess.run([*machine, *command], check=False, capture_output=True, text=True).stdout
+        lines += [f"{command[0]} {line}" for line in said.splitlines()]
+    # Dead processes wait for this machine's init; counters, times and expiries change by themselves.
+    # Tables and their own chains stay once they were used; what matters is chains of ours and rules.
+    kept = [line for line in lines if not re.match(r"ps Z|ip6?tables-save (#|\*|COMMIT|:\w+ ACCEPT)", line)]
+    return [re.sub(r"\[\d+:\d+\]| expires \S+", "", line) for line in kept]
+
+
+def of_lab(name: str, slot: int) -> list[str]:
+    """Return what there is on this machine of one lab, whatever other labs come and go meanwhile."""
+    signs = [
+        name,
+        f"mhlab{slot}",
+        f"MHLAB{slot}",
+        f"mh{slot}-",
+        f"10.213.{slot}.",
+        f"fd00:213:{slot}:",
+        f"slot-{slot}.",
+    ]
+    sign = re.compile("|".join(rf"(?<![\w.]){re.escape(one)}(?!\d)" for one in signs))
+    return [line for line in everything() if sign.search(line)]
 
 
 # --- a fresh VPS
@@ -248,7 +269,7 @@ def test_restore_of_no_snapshot_says_so(host: Host) -> None:
         ("chown 7 etc/hosts", "etc/hosts"),
         ("chgrp 7 etc/hosts", "etc/hosts"),
         ("touch -d 2001-01-01 etc/hosts", "etc/hosts"),
-        ("touch -r etc/hosts /tmp/labkit-t && sed -i s/localhost/localhosT/ etc/hosts && touch -r /tmp/labkit-t etc/hosts", "etc/hosts"),
+        ("cp -p etc/hosts h && sed -i s/loc/LOC/ etc/hosts && touch -r h etc/hosts && rm h", "etc/hosts"),
         ("ln -sfn /elsewhere etc/localtime", "etc/localtime"),
         ("mkfifo etc/pipe", "etc/pipe"),
         ("mkdir etc/folder", "etc/folder"),
@@ -319,6 +340,20 @@ def test_this_machine_sends_lab_addresses_nowhere(lab: Lab, address: str) -> Non
     assert asked.returncode != 0, asked.stdout
 
 
+def test_hosts_do_not_share_control_groups(lab: Lab, host: Host) -> None:
+    """systemd waits until the group of a unit is empty: were it shared, the other host's login would be in it."""
+    other = lab.host("other")
+    other.boot()
+    groups = {one.name: Path(f"/proc/{one.pid1()}/cgroup").read_text().split("0::")[1] for one in (host, other)}
+    assert groups["mail"] != groups["other"]
+    login = [*host.ssh_command(), "sleep 60"]
+    with subprocess.Popen(login) as open_login:
+        other.ssh(["true"])
+        other.power_off(timeout=20)
+        assert open_login.poll() is None, "the other host's login ended with this one"
+        open_login.kill()
+
+
 def test_two_labs_at_once_do_not_meet(lab: Lab, host: Host) -> None:
     with Lab(f"second-{os.getpid()}") as other:
         assert other.slot != lab.slot
@@ -333,33 +368,37 @@ def test_two_labs_at_once_do_not_meet(lab: Lab, host: Host) -> None:
 # --- nothing is left
 
 
+TREES = "from labkit import store; print(store.trees())"
 CRASHING = """
 import sys, time
 from labkit import Lab
 lab = Lab(sys.argv[1])
 lab.namespace("outside")
 lab.host("mail").boot()
-print("up", flush=True)
+print(lab.slot, flush=True)
 time.sleep(600)
 """
 
 
 def test_a_lab_whose_process_was_killed_is_reaped() -> None:
-    before = machine_state()
     name = f"crash-{os.getpid()}"
     process = subprocess.Popen(
         [sys.executable, "-c", CRASHING, name], env={**os.environ, "PYTHONPATH": str(TESTS)}, stdout=subprocess.PIPE
     )
     with process:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"up\n"
+        slot = int(process.stdout.readline())
         Lab.reap()
         assert name in Lab.names(), "reaped although its process lives"
         process.send_signal(signal.SIGKILL)
-    assert machine_state() != before
+    kinds = {line.split()[0] for line in of_lab(name, slot)}
+    assert kinds >= {"ps", "ip", "iptables-save", "ip6tables-save", "find"}, "the lab died with its process"
+    trees = Path(output(sys.executable, "-c", f"import sys; sys.path.insert(0, {str(TESTS)!r})\n{TREES}").strip())
+    assert list(trees.glob(f"*{name}*"))
     Lab.reap()
     assert name not in Lab.names()
-    assert machine_state() == before
+    assert of_lab(name, slot) == []
+    assert list(trees.glob(f"*{name}*")) == []
 
 
 def test_a_recycled_process_number_is_not_the_owner() -> None:
@@ -387,65 +426,76 @@ def test_names_that_would_be_paths_are_refused(lab: Lab) -> None:
         lab.host("a/b")
 
 
-# --- the command line, in a cache directory of its own: other labs of this machine stay untouched
+# --- the command line, as if on another machine: a network, mounts, a /run and a cache directory of its own
 
 
-@pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache directory with a base image that is a copy, to save the minute of building one."""
-    directory = tmp_path_factory.mktemp("elsewhere")
-    built = Path(labkit("base").stdout.strip())
-    script = f"from pathlib import Path; from labkit import store; import subprocess\n" \
-             f"subprocess.run(['cp', '-a', {str(built)!r}, store.trees()], check=True)"  # fmt: skip
-    env = {**os.environ, "PYTHONPATH": str(TESTS), "MAILHOST_LAB_DIR": str(directory)}
-    subprocess.run([sys.executable, "-c", script], env=env, check=True)
-    yield directory
-    labkit("down", "--all", directory=directory)
+@pytest.fixture
+def machine() -> Iterator[list[str]]:
+    """What to put before a command so that it runs where no other lab is."""
+    script = (
+        "mount -t tmpfs tmpfs /run && mount -t sysfs sysfs /sys && ip link set lo up && echo ready && exec sleep 600"
+    )
+    with subprocess.Popen(["unshare", "--net", "--mount", "sh", "-c", script], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"ready\n"
+        yield ["nsenter", "-t", str(holder.pid), "--net", "--mount"]
+        holder.kill()
 
 
-def test_the_command_line_from_up_to_down(elsewhere: Path) -> None:
-    labkit("down", "--all", directory=elsewhere)
-    before = machine_state()
-    with contextlib.ExitStack() as stack:
-        stack.callback(labkit, "down", "--all", directory=elsewhere)
-        assert "10.213." in labkit("up", "--name", "cli", directory=elsewhere).stdout
-        roster = json.loads(labkit("up", "--name", "cli", "--print-roster", directory=elsewhere).stdout)
-        assert roster["mail"]["host_key"].startswith("ssh-ed25519 ")
-        assert labkit("list", directory=elsewhere).stdout.startswith("cli/mail 10.213.")
-        assert labkit("run", "mail", "--", "cat", "/etc/hostname", directory=elsewhere).stdout == "vultr\n"
-        assert labkit("run", "mail", "--", "sh", "-c", "exit 7", directory=elsewhere, check=False).returncode == 7
-        labkit("snapshot", "mail", "fresh", directory=elsewhere)
-        labkit("run", "mail", "--", "touch", "/root/new", directory=elsewhere)
-        labkit("reboot", "mail", directory=elsewhere)
-        labkit("run", "mail", "--", "test", "-e", "/root/new", directory=elsewhere)
-        labkit("restore", "cli/mail", "fresh", directory=elsewhere)
-        labkit("run", "mail", "--", "test", "!", "-e", "/root/new", directory=elsewhere)
-        labkit("power-cut", "mail", directory=elsewhere)
-        said = labkit("run", "mail", "--", "true", directory=elsewhere, check=False)
-        assert (said.returncode, said.stderr) == (1, "labkit: host mail is off\n")
-        labkit("up", "--name", "cli", directory=elsewhere)
-        labkit("run", "mail", "--", "true", directory=elsewhere)
-    assert machine_state() == before
+@pytest.fixture(params=["btrfs", "copy"])
+def elsewhere(
+    request: pytest.FixtureRequest, machine: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """A cache directory with a copy of the base image, to save the minute of building one."""
+    built = labkit("base").stdout.strip()
+    monkeypatch.setenv("MAILHOST_LAB_STORE", request.param)
+    env = {**os.environ, "PYTHONPATH": str(TESTS), "MAILHOST_LAB_DIR": str(tmp_path)}
+    script = f"{TREES}; import subprocess; subprocess.run(['cp', '-a', {built!r}, store.trees()], check=True)"
+    # The store is unmounted by `down --all` and mounted again by what comes next.
+    subprocess.run([*machine, sys.executable, "-c", script], env=env, check=True)
+    labkit("down", "--all", directory=tmp_path, machine=machine)
+    yield tmp_path
+    labkit("down", "--all", directory=tmp_path, machine=machine)
+
+
+def test_the_command_line_from_up_to_down(elsewhere: Path, machine: list[str]) -> None:
+    def lab(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return labkit(*words, directory=elsewhere, machine=machine, check=check)
+
+    def remains() -> list[str]:
+        return [line for line in everything(machine) if not line.startswith("ps") or str(elsewhere) in line]
+
+    before = remains()
+    assert "10.213.1." in lab("up", "--name", "cli").stdout
+    roster = json.loads(lab("up", "--name", "cli", "--print-roster").stdout)
+    assert roster["mail"]["host_key"].startswith("ssh-ed25519 ")
+    assert lab("list").stdout.startswith("cli/mail 10.213.1.")
+    assert lab("run", "mail", "--", "cat", "/etc/hostname").stdout == "vultr\n"
+    assert lab("run", "mail", "--", "sh", "-c", "exit 7", check=False).returncode == 7
+    lab("snapshot", "mail", "fresh")
+    lab("run", "mail", "--", "touch", "/root/new")
+    lab("reboot", "mail")
+    lab("run", "mail", "--", "test", "-e", "/root/new")
+    lab("restore", "cli/mail", "fresh")
+    lab("run", "mail", "--", "test", "!", "-e", "/root/new")
+    lab("power-cut", "mail")
+    said = lab("run", "mail", "--", "true", check=False)
+    assert (said.returncode, said.stderr) == (1, "labkit: host mail is off\n")
+    lab("up", "--name", "cli")
+    lab("run", "mail", "--", "true")
+    during = remains()
+    assert "sysctl net.ipv4.ip_forward = 1" in during
+    assert any("blackhole 10.100.0.0/24" in line for line in during)
+    group = boot.group(elsewhere / "trees/cli.mail")
+    assert group in output("find", "/sys/fs/cgroup", "-type", "d", "-path", "*mailhost-lab/*")
+    lab("down", "--all")
+    assert [line for line in remains() if "/run/" not in line] == [line for line in before if "/run/" not in line]
+    assert not [line for line in remains() if line.startswith("find") and ("slot-" in line or "/run/netns/" in line)]
     assert list((elsewhere / "labs").iterdir()) == []
-    labkit("down", "--all", directory=elsewhere)
-    assert machine_state() == before
-
-
-def test_plain_copies_do_where_there_is_no_btrfs(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    labkit("down", "--all", directory=elsewhere)
-    monkeypatch.setenv("MAILHOST_LAB_STORE", "copy")
-    plain = elsewhere / "plain"
-    (plain / "trees").mkdir(parents=True)
-    built = Path(labkit("base").stdout.strip())
-    subprocess.run(["cp", "-a", built, plain / "trees"], check=True)
-    with contextlib.ExitStack() as stack:
-        stack.callback(labkit, "down", "--all", directory=plain)
-        labkit("up", directory=plain)
-        labkit("snapshot", "mail", "fresh", directory=plain)
-        labkit("run", "mail", "--", "touch", "/root/new", directory=plain)
-        labkit("restore", "mail", "fresh", directory=plain)
-        labkit("run", "mail", "--", "test", "!", "-e", "/root/new", directory=plain)
-    assert [path.name for path in (plain / "trees").iterdir()] == [built.name]
+    lab("down", "--all")
+    assert group not in output("find", "/sys/fs/cgroup", "-type", "d", "-path", "*mailhost-lab/*")
+    names = {path.name.split("-")[0] for path in (elsewhere / "trees").iterdir()}
+    assert names <= {"base"}, "a host's files are left in the store"
 
 
 def test_errors_are_one_sentence() -> None:

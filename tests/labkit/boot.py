@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from pathlib import Path
 
@@ -22,6 +23,7 @@ plug() {{
 
 while :; do
     unplug 2>/dev/null
+    {sweep}
     plug || exit 1
     # The unified cgroup hierarchy is what this systemd wants; this machine may have the old ones mounted. In a mount
     # namespace of its own nobody else sees the change. Copies of the mounts of other stores go, for they would keep
@@ -36,12 +38,46 @@ while :; do
         shift
         umount --recursive /sys/fs/cgroup 2>/dev/null
         mount -t cgroup2 cgroup2 /sys/fs/cgroup || exit 1
+        # A control group of its own. nspawn makes one called payload below the one it is in: hosts that were started
+        # from the same one would share it, and none could stop a unit while another has one of that name (seen).
+        cd /sys/fs/cgroup
+        for group in {parent} {group}; do
+            for controller in $(cat cgroup.controllers); do
+                echo "+$controller" >cgroup.subtree_control
+            done 2>/dev/null
+            mkdir -p "$group" && cd "$group" || exit 1
+        done
+        echo 0 >cgroup.procs || exit 1
+        cd /
         exec "$@"' sh {store} {nspawn}
     # 133 says: rebooted.
     [ $? = 133 ] || break
 done
 unplug 2>/dev/null
+{sweep}
 """
+_GROUPS = "mailhost-lab"  # the control group that has those of all hosts
+_SWEEP = """
+umount --recursive /sys/fs/cgroup 2>/dev/null
+mount -t cgroup2 cgroup2 /sys/fs/cgroup && cd /sys/fs/cgroup || exit 1
+# A killed process is in its group for a moment more.
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+    [ -d "$1/$2" ] || break
+    find "$1/$2" -depth -type d -exec rmdir {} + && break
+    sleep 0.1
+done 2>/dev/null
+[ ! -d "$1" ] || rmdir --ignore-fail-on-non-empty "$1"
+"""
+
+
+def sweep(root: Path) -> list[str]:
+    """Return the command that removes the control groups of a host that is off. Params: root, its file tree."""
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", _SWEEP, "sh", _GROUPS, group(root)]
+
+
+def group(root: Path) -> str:
+    """Return the name of a host's control group, another one for every file tree on this machine."""
+    return f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
 
 
 def script(machine: str, root: Path, address: Address) -> str:
@@ -77,4 +113,7 @@ def script(machine: str, root: Path, address: Address) -> str:
         unplug="\n".join(f"    {shlex.join(command)}" for command in address.unplug()),
         plug=" &&\n".join(f"    {shlex.join(command)}" for command in address.plug()),
         nspawn=shlex.join(nspawn),
+        parent=_GROUPS,
+        group=group(root),
+        sweep=shlex.join(sweep(root)),
     )

@@ -93,7 +93,7 @@ class Host(Machine):
         *,
         address: str | None = None,
         check: bool = True,
-        input: str | None = None,  # noqa: A002
+        input: str | None = None,
         timeout: float | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command over the wire, with the lab's key and the host's key pinned.

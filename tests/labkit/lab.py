@@ -34,7 +34,7 @@ class Namespace:
         argv: Sequence[str],
         input: str | None = None,
         check: bool = True,
-        timeout: float | None = None,  # noqa: A002
+        timeout: float | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command of this machine in the namespace. Params as `tools.run`."""
         return run([*self.enter(), *argv], input=input, check=check, timeout=timeout)

@@ -88,9 +88,11 @@ class Machine:
     def reboot(self, timeout: float = 90, *, port: int | None = 22) -> None:
         """Reboot it from inside, cleanly, and wait until it runs again. Params and errors as `wait_running`."""
         end = time.monotonic() + timeout
-        before = self.boot_id()
-        self.run(["systemctl", "reboot"], check=False)
-        while self._boot_id_or_none() in (before, None):
+        before = self.pid1()
+        self.run(["systemctl", "--no-block", "reboot"], check=False)
+        # Seen from outside: systemd waits for the end of every process in there, and is not told of that of one which
+        # has its parent here, so asking inside would hold up the shutdown by half a minute and more (seen).
+        while self.pid1() in (before, None):
             if time.monotonic() > end or not self.running():
                 raise LabError(f"host {self.name} did not come back from its reboot: see {self.log}")
             time.sleep(_PAUSE)
@@ -103,7 +105,7 @@ class Machine:
         """
         end = time.monotonic() + timeout
         if self.running():
-            self.run(["systemctl", "poweroff"], check=False)
+            self.run(["systemctl", "--no-block", "poweroff"], check=False)
         while self.running():
             if time.monotonic() > end:
                 raise LabError(f"host {self.name} does not shut down: see {self.log}")
@@ -114,7 +116,7 @@ class Machine:
         # The script first, or it would boot the host again.
         procs.kill_all(self._is_supervisor)
         procs.kill_all(self._is_part)
-        net.do(self.address.unplug(), check=False)
+        net.do([*self.address.unplug(), boot.sweep(self.root)], check=False)
 
     def running(self) -> bool:
         """Return whether it is switched on."""
@@ -141,7 +143,7 @@ class Machine:
     def run(
         self,
         argv: Sequence[str],
-        input: str | None = None,  # noqa: A002
+        input: str | None = None,
         check: bool = True,
         timeout: float | None = None,
     ) -> subprocess.CompletedProcess[str]:
@@ -171,13 +173,6 @@ class Machine:
             return False
 
     # --- helpers
-
-    def _boot_id_or_none(self) -> str | None:
-        """Return the boot's name; None while it is between two boots."""
-        try:
-            return self.boot_id()
-        except LabError:
-            return None
 
     def _state(self) -> str:
         """Return what systemd says of the whole system."""

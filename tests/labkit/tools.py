@@ -39,7 +39,7 @@ def cache_dir() -> Path:
 def run(
     argv: Sequence[str | Path],
     *,
-    input: str | None = None,  # noqa: A002 (the name subprocess.run has taught everybody)
+    input: str | None = None,
     check: bool = True,
     timeout: float | None = None,
     env: dict[str, str] | None = None,
