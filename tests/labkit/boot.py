@@ -88,7 +88,7 @@ def script(machine: str, root: Path, address: Address) -> str:
     nspawn = [
         # Without the writable API file systems Docker cannot switch IP forwarding on inside.
         "env",
-        "SYSTEMD_NSPAWN_API_VFS_WRITABLE=yes",
+        "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network",
         "systemd-nspawn",
         "--quiet",
         "--register=no",
