@@ -11,7 +11,9 @@ import time
 
 from salt.exceptions import CommandExecutionError
 
-__all__ = ["add", "change", "logged_in_as", "read", "remove", "traces"]
+import mailhost_accounts
+
+__all__ = ["add", "add_group", "ageing", "ageless", "change", "logged_in_as", "read", "remove", "traces"]
 
 # File systems whose files keep an owner over a reboot, or are somebody's scratch space.
 OWNED = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "overlay", "tmpfs", "vfat"}
@@ -119,6 +121,43 @@ def change(name, changes, wanted):
             run(["usermod", "-L", name])
         else:
             _set_password(name, wanted["password_hash"])
+
+
+def add_group(name):
+    """Make a system group without members.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_accounts.add_group sugroup
+    """
+    __salt__["mailhost_run.program"](["groupadd", "--system", name])
+
+
+def ageing():
+    """Return the accounts without a password whose login ends one day all the same.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_accounts.ageing
+    """
+    with open("/etc/shadow", encoding="utf-8") as shadow:
+        return mailhost_accounts.ageing(shadow.read())
+
+
+def ageless(name):
+    """Let an account's login never end.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_accounts.ageless phalkonadmin
+    """
+    __salt__["mailhost_run.program"](["chage", "-M", "-1", "-I", "-1", name])
 
 
 def traces(name):

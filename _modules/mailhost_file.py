@@ -9,11 +9,14 @@ import tempfile
 
 from salt.exceptions import CommandExecutionError
 
-__all__ = ["look", "replace", "tried"]
+__all__ = ["give", "look", "make_directory", "remove", "replace", "tried"]
 
 
-def look(path):
-    """Return what is at a path: kind (None, file, directory, link, other), and of a file text, mode, user and group.
+def look(path, text=True):
+    """Return what is at a path: kind (None, file, directory, link, other), mode, user, group, and of a file its text.
+
+    text
+        Whether a file is read.
 
     CLI Example:
 
@@ -32,7 +35,7 @@ def look(path):
         "user": _name(pwd.getpwuid, status.st_uid),
         "group": _name(grp.getgrgid, status.st_gid),
     }
-    if found["kind"] == "file":
+    if found["kind"] == "file" and text:
         found["text"] = pathlib.Path(path).read_text(encoding="utf-8", errors="surrogateescape")
     return found
 
@@ -91,6 +94,60 @@ def replace(path, text, user="root", group="root", mode=0o644, check=None):
         os.unlink(temporary)
         raise
     _sync(directory)
+
+
+def give(path, user, group, mode):
+    """Give a file or directory an owner, a group and a mode; a symbolic link is refused.
+
+    Raises CommandExecutionError with the reason.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_file.give /etc/crontab root root 0600
+    """
+    try:
+        handle = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+    except OSError as error:
+        raise CommandExecutionError(f"{path}: {error.strerror.lower()}") from None
+    try:
+        if stat.S_ISLNK(os.fstat(handle).st_mode):
+            raise CommandExecutionError(f"{path}: is a symbolic link")
+        # An O_PATH handle takes no fchmod(2); its name in /proc does, and cannot be swapped.
+        os.chown(f"/proc/self/fd/{handle}", pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid)
+        os.chmod(f"/proc/self/fd/{handle}", int(mode, 8))
+    finally:
+        os.close(handle)
+
+
+def make_directory(path, user="root", group="root", mode="0755"):
+    """Make a directory, and those above it that are missing (root's, 0755).
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_file.make_directory /etc/systemd/coredump.conf.d
+    """
+    missing = [parent for parent in (pathlib.Path(path), *pathlib.Path(path).parents) if not parent.exists()]
+    for directory in reversed(missing):
+        directory.mkdir()
+        give(str(directory), "root", "root", "0755")
+    give(path, user, group, mode)
+
+
+def remove(path):
+    """Remove a file.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_file.remove /etc/cron.allow
+    """
+    os.unlink(path)
+    _sync(os.path.dirname(path))
 
 
 def _name(lookup, number):

@@ -1,12 +1,13 @@
 """Look at packages and install them, with apt's own tools."""
 
 import os
+import pathlib
 import tempfile
 import time
 
 import mailhost_pkg
 
-__all__ = ["install", "installed", "refresh", "simulate"]
+__all__ = ["install", "installed", "purge", "refresh", "removal", "security_source", "simulate"]
 
 LISTS = "/var/lib/apt/lists"
 STALE_SECONDS = 3600
@@ -82,8 +83,52 @@ def install(names):
     __context__.pop("mailhost.packages", None)
 
 
-def refresh():
-    """Fetch the package lists when they are missing or older than an hour.
+def removal(names):
+    """Return what purging packages would remove, with the packages that need them, without touching the host.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_pkg.removal '["telnet"]'
+    """
+    return mailhost_pkg.parse_removal(__salt__["mailhost_run.program"]([*INSTALL, "-s", "purge", *names]))
+
+
+def purge(names):
+    """Remove packages with their configuration.
+
+    Raises CommandExecutionError with apt's words.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_pkg.purge '["telnet"]'
+    """
+    __salt__["mailhost_run.program"]([*INSTALL, "purge", *names])
+    __context__.pop("mailhost.packages", None)
+
+
+def security_source():
+    """Return whether apt knows Debian's security archive, and the text of a source for it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_pkg.security_source
+    """
+    targets = __salt__["mailhost_run.program"](
+        ["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI) $(SIGNED_BY)", "Created-By: Packages"]
+    )
+    release = dict(line.split("=", 1) for line in pathlib.Path("/etc/os-release").read_text().splitlines() if "=" in line)
+    known, source = mailhost_pkg.security_source(targets, release["VERSION_CODENAME"])
+    return {"known": known, "source": source}
+
+
+def refresh(forced=False):
+    """Fetch the package lists when they are missing or older than an hour, or in any case (forced).
 
     Raises CommandExecutionError with apt's words.
 
@@ -93,7 +138,7 @@ def refresh():
 
         salt-ssh mail mailhost_pkg.refresh
     """
-    if _stale():
+    if forced or _stale():
         __salt__["mailhost_run.program"]([*INSTALL, "update"])
 
 

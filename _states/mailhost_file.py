@@ -9,7 +9,95 @@ import mailhost_file
 import mailhost_forecast
 from mailhost_result import explained, outcome
 
-__all__ = ["managed"]
+__all__ = ["absent", "access", "directories", "managed", "settings"]
+
+
+@explained
+def absent(name, paths):
+    """Let files be gone.
+
+    paths
+        Their paths.
+    """
+    there = [path for path in paths if __salt__["mailhost_file.look"](path)["kind"]]
+    changes = {path: {"old": "there", "new": None} for path in there}
+
+    def act():
+        for path in there:
+            __salt__["mailhost_file.remove"](path)
+
+    return outcome((__opts__, __context__), name, changes, act, "are not there")
+
+
+@explained
+def access(name, paths):
+    """Let files and directories that are there belong to whom they should, with the mode they should have.
+
+    paths
+        ``owner:group mode`` by path, the mode as four octal digits. A path that is not there is passed over.
+    """
+    found = {path: __salt__["mailhost_file.look"](path, text=False) for path in paths}
+    changes = {
+        path: {"old": mailhost_file.access(found[path]), "new": wanted}
+        for path, wanted in paths.items()
+        if found[path]["kind"] and mailhost_file.access(found[path]) != wanted
+    }
+
+    def act():
+        for path in changes:
+            owners, mode = paths[path].split(" ")
+            __salt__["mailhost_file.give"](path, *owners.split(":"), mode)
+
+    return outcome((__opts__, __context__), name, changes, act, f"{len(paths)} paths are as declared")
+
+
+@explained
+def directories(name, paths):
+    """Let directories be there.
+
+    paths
+        ``owner:group mode`` by path, the mode as four octal digits. Missing ones above are made too, root's, 0755.
+    """
+    changes = {}
+    for path, wanted in paths.items():
+        found = __salt__["mailhost_file.look"](path)
+        if found["kind"] not in (None, "directory"):
+            raise CommandExecutionError(f"{path}: is a {found['kind']}, not a directory; move it away and apply again")
+        old = mailhost_file.access(found) if found["kind"] else None
+        if old != wanted:
+            changes[path] = {"old": old, "new": wanted}
+            if __opts__["test"]:
+                mailhost_forecast.note(__context__, "directories", path, True)
+
+    def act():
+        for path in changes:
+            owners, mode = paths[path].split(" ")
+            __salt__["mailhost_file.make_directory"](path, *owners.split(":"), mode)
+
+    return outcome((__opts__, __context__), name, changes, act, "are there")
+
+
+@explained
+def settings(name, values, separator=" ", check=None):
+    """Let lines of a file that is a package's own say ``key<separator>value``; its other lines stay.
+
+    values
+        Values by key. A key that stands, commented out or not, is changed in place; else it is added at the end.
+    separator
+        What stands between key and value.
+    check
+        The argument list of a program that must accept the new file before it is put in place; its path is added.
+    """
+    found = __salt__["mailhost_file.look"](name)
+    if found["kind"] != "file":
+        raise CommandExecutionError(f"{name}: is not there" if found["kind"] is None else f"{name}: is a {found['kind']}")
+    wanted = mailhost_file.with_settings(found["text"], values, separator)
+    changes = {"content": mailhost_file.diff(found["text"], wanted)} if wanted != found["text"] else {}
+
+    def act():
+        __salt__["mailhost_file.replace"](name, wanted, found["user"], found["group"], found["mode"], check)
+
+    return outcome((__opts__, __context__), name, changes, act, "is as declared")
 
 
 @explained

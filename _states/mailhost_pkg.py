@@ -1,9 +1,11 @@
 """Packages, exact in a dry run: dependencies that come along are named too."""
 
+from salt.exceptions import CommandExecutionError
+
 import mailhost_forecast
 from mailhost_result import explained, outcome
 
-__all__ = ["installed"]
+__all__ = ["installed", "purged", "security_source"]
 
 
 @explained
@@ -34,3 +36,41 @@ def installed(name, packages):
         lambda: __salt__["mailhost_pkg.install"](missing),
         f"{', '.join(packages)} installed",
     )
+
+
+@explained
+def purged(name, packages):
+    """Let packages be gone, with their configuration.
+
+    packages
+        Their names. Refused when a package that is not among them would have to go too: somebody needs it.
+    """
+    there = [package for package in packages if package in __salt__["mailhost_pkg.installed"]()]
+    changes = {}
+    if there:
+        removal = __salt__["mailhost_pkg.removal"](there)
+        if others := sorted(set(removal) - set(packages)):
+            raise CommandExecutionError(f"{', '.join(there)}: cannot be removed, {', '.join(others)} would go too")
+        changes = {package: {"old": version, "new": ""} for package, version in removal.items()}
+    return outcome(
+        (__opts__, __context__), name, changes, lambda: __salt__["mailhost_pkg.purge"](there), "none is installed"
+    )
+
+
+@explained
+def security_source(name):
+    """Let apt know Debian's security archive, on the mirror it uses already.
+
+    name
+        The file that is written when no source names the archive.
+    """
+    found = __salt__["mailhost_pkg.security_source"]()
+    if not found["known"] and not found["source"]:
+        raise CommandExecutionError("apt knows no security archive, and its mirror's path does not tell where one is: add a source")
+    changes = {} if found["known"] else {"source": found["source"]}
+
+    def act():
+        __salt__["mailhost_file.replace"](name, found["source"])
+        __salt__["mailhost_pkg.refresh"](forced=True)
+
+    return outcome((__opts__, __context__), name, changes, act, "apt knows the security archive")

@@ -7,7 +7,7 @@ import mailhost_forecast
 import mailhost_sudo
 from mailhost_result import explained, outcome
 
-__all__ = ["absent", "present"]
+__all__ = ["absent", "ageless", "empty_group", "present"]
 
 
 @explained
@@ -78,3 +78,32 @@ def absent(name):
         __salt__["mailhost_accounts.remove"](name, traces)
 
     return outcome((__opts__, __context__), name, changes, act, "does not exist and has left nothing")
+
+
+@explained
+def ageless(name):
+    """Let no account without a password have a last day: it logs in by key, and sshd would refuse the key from then on."""
+    found = __salt__["mailhost_accounts.ageing"]()
+    changes = {account: {"old": ends, "new": "never"} for account, ends in found.items()}
+
+    def act():
+        for account in changes:
+            __salt__["mailhost_accounts.ageless"](account)
+
+    return outcome((__opts__, __context__), name, changes, act, "no account that logs in by key ages")
+
+
+@explained
+def empty_group(name):
+    """Let a group be there without members; members it has are not removed but refused, for somebody put them there.
+
+    name
+        The group's name.
+    """
+    group = __salt__["mailhost_accounts.read"]()["groups"].get(name)
+    if group and group["members"]:
+        raise CommandExecutionError(f"group {name} has members: {', '.join(group['members'])}; nobody should be in it")
+    changes = {} if group else {"group": {"old": None, "new": name}}
+    return outcome(
+        (__opts__, __context__), name, changes, lambda: __salt__["mailhost_accounts.add_group"](name), "is empty"
+    )

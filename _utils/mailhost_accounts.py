@@ -54,3 +54,20 @@ def plan_present(wanted: Mapping[str, Any], users: Mapping[str, Any], groups: Ma
     elif current["password_hash"] != wanted["password_hash"]:
         changes["password"] = {"old": "locked" if current["locked"] else "another", "new": "as declared"}
     return changes
+
+
+def ageing(shadow: str) -> dict[str, str]:
+    """Return the accounts without a password whose login ends one day all the same, and when, as chage(1) says it.
+
+    Of shadow(5)'s fields: the fifth is the longest age of a password in days, the seventh how long an aged one still
+    works. sshd refuses a key's login on both ("Password change required"), also where the password is locked.
+    """
+    found = {}
+    for line in shadow.splitlines():
+        fields = line.split(":")
+        if len(fields) < 8 or fields[1][:1] not in ("!", "*"):
+            continue
+        longest, inactive = fields[4], fields[6]
+        if (longest and 0 <= int(longest) < 10000) or (inactive and int(inactive) >= 0):
+            found[fields[0]] = f"after {longest or 'no number of'} days, inactive {inactive or 'never'}"
+    return found

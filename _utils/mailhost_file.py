@@ -1,6 +1,7 @@
 """Files: what differs between the one that is wanted and the one that is there. Pure."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,3 +38,35 @@ def diff(old: str, new: str) -> str:
     """Return the lines that differ, with - and + before them."""
     lines = difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0)
     return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
+
+
+def access(current: Mapping[str, Any]) -> str:
+    """Return who owns what is at a path and with which mode, as ``root:root 0644``."""
+    return f"{current['user']}:{current['group']} {current['mode']}"
+
+
+def with_settings(text: str, settings: Mapping[str, str], separator: str) -> str:
+    """Return a text of lines ``key<separator>value`` with these settings: in place where the key stands, else at the end.
+
+    A key that is commented out is put in place of the comment; of a key that stands twice the later line goes.
+
+    separator
+        What stands between key and value; when blank, any white space counts as it.
+    """
+    lines = text.splitlines()
+    between = r"\s+" if not separator.strip() else rf"\s*{re.escape(separator.strip())}\s*"
+    for key, value in settings.items():
+        words = r"\s+".join(map(re.escape, key.split()))
+        wanted = f"{key}{separator}{value}"
+        active = [at for at, line in enumerate(lines) if re.match(rf"\s*{words}({between}|$)", line)]
+        comments = [at for at, line in enumerate(lines) if re.match(rf"\s*#\s*{words}({between}\S+)?\s*$", line)]
+        places = active or comments[:1]
+        if not places:
+            lines.append(wanted)
+            continue
+        found = re.sub(rf"^\s*{words}({between}|$)", "", lines[places[0]]).strip()
+        if not active or found != value:
+            lines[places[0]] = wanted
+        for extra in reversed(places[1:]):
+            del lines[extra]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,32 @@
+"""Kernel settings, exact in a dry run: what the kernel does not have or does not let us set is known beforehand."""
+
+import mailhost_sysctl
+from mailhost_result import explained, outcome
+
+__all__ = ["managed"]
+
+
+@explained
+def managed(name, files):
+    """Let kernel settings be as declared, now and after every boot.
+
+    files
+        Settings by file of sysctl.d(5) and key. ``*`` in a key stands for each network interface. A file with no
+        settings is removed. Keys that this kernel does not have are not written, nor set.
+    """
+    keys = [key for settings in files.values() for key in settings]
+    live = __salt__["mailhost_sysctl.read"](keys)
+    texts = {path: __salt__["mailhost_file.look"](path).get("text") for path in files}
+    changes, refused = mailhost_sysctl.plan(files, live, texts)
+
+    def act():
+        known = mailhost_sysctl.known(files, live)
+        __salt__["mailhost_sysctl.put"](
+            {key: change["new"] for key, change in changes.items() if key not in files},
+            {path: mailhost_sysctl.text(known[path]) for path in files if path in changes},
+        )
+
+    already = f"{len(keys) - len(refused)} keys are as declared"
+    if refused:
+        already += f"; not here: {', '.join(f'{key} ({reason})' for key, reason in refused.items())}"
+    return outcome((__opts__, __context__), name, changes, act, already)

@@ -1,0 +1,49 @@
+"""Kernel settings: what differs between the ones that are wanted and the ones that are there. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import mailhost_file
+
+HEAD = "# Managed by Salt: changes made here are lost.\n"
+
+
+def text(settings: Mapping[str, str]) -> str:
+    """Return a file of sysctl.d(5) that holds these settings, "" for none."""
+    return HEAD + "".join(f"{name} = {value}\n" for name, value in settings.items()) if settings else ""
+
+
+def known(wanted: Mapping[str, Mapping[str, str]], live: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return what is wanted, by file, without the keys this kernel does not have: ``sysctl --system`` fails on them."""
+    return {path: {name: value for name, value in held.items() if live.get(name)} for path, held in wanted.items()}
+
+
+def plan(
+    wanted: Mapping[str, Mapping[str, str]], live: Mapping[str, Mapping[str, Any]], texts: Mapping[str, str | None]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the changes, by file and by key, and the keys that cannot be set here, each with the reason.
+
+    wanted
+        Settings by file and key.
+    live
+        For each key what ``mailhost_sysctl.read`` found: value and whether it can be written, by path.
+    texts
+        The files as they are, None for those that are not there.
+    """
+    changes: dict[str, Any] = {}
+    refused: dict[str, str] = {}
+    for path, held in known(wanted, live).items():
+        if text(held) != (texts[path] or ""):
+            changes[path] = mailhost_file.diff(texts[path] or "", text(held))
+    for held in wanted.values():
+        for name, value in held.items():
+            if not live.get(name):
+                refused[name] = "this kernel does not have it"
+            for key, entry in live.get(name, {}).items():
+                if entry["value"] == value:
+                    continue
+                if entry["writable"]:
+                    changes[key] = {"old": entry["value"], "new": value}
+                else:
+                    refused[key] = "this kernel does not let it be set from here"
+    return changes, refused
