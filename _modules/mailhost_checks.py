@@ -7,10 +7,19 @@ They read the pillar, so they work inside ``state.apply`` only.
 import os
 
 import mailhost_access
+import mailhost_hardening
 import mailhost_sudo
 from mailhost_proof import DONE, OPEN, PARTLY, judged, proof
 
-__all__ = ["admin", "cleaned_up", "default_user_absent", "ssh_keys", "ssh_proven", "sudo_without_password"]
+__all__ = [
+    "admin",
+    "cleaned_up",
+    "default_user_absent",
+    "hardening",
+    "ssh_keys",
+    "ssh_proven",
+    "sudo_without_password",
+]
 
 
 def sudo_without_password():
@@ -111,8 +120,26 @@ def cleaned_up():
     main = files.get(mailhost_sudo.MAIN, "")
     if mailhost_sudo.asking(main) != main:
         failures.append("/etc/sudoers has a rule with NOPASSWD")
-    strays = __salt__["mailhost_sudo.unpackaged"](mailhost_sudo.strays(files, ["90-nopasswd-sudo"]))
+    strays = __salt__["mailhost_sudo.unpackaged"](mailhost_sudo.strays(files, mailhost_sudo.OURS))
     failures += [f"/etc/sudoers.d/{stray} is a stray" for stray in strays]
     others = sorted(set(__salt__["mailhost_sudo.passwordless"]()) - {"%sudo"})
     failures += [f"{who} is asked for no password by sudo" for who in others]
     return judged(failures, f"uid {wanted['uid']}; nobody but group sudo has sudo without a password")
+
+
+def hardening():
+    """Prove each control of the hardening profile on the host; what is switched off is named with its reason."""
+    on = mailhost_hardening.active(__pillar__["hardening"])
+    wanted = mailhost_hardening.wanted(on, __pillar__)
+    looked = __salt__["mailhost_hardening.facts"](wanted, __pillar__["access"]["admin"]["name"])
+    holding, failing, missing = mailhost_hardening.judge(on, wanted, looked["found"], looked["absent"])
+    out = mailhost_hardening.off(__pillar__["hardening"])
+    evidence = [f"{len(holding)} controls hold"]
+    if out:
+        evidence.append(f"off: {', '.join(f'{name} ({reason})' for name, reason in out.items())}")
+    if missing:
+        evidence.append(f"not applicable here: {', '.join(missing)}")
+    later = [words for words in failing if words.startswith("S")]
+    if failing and failing == later:
+        return proof(PARTLY, ", ".join([*evidence, f"sshd: not in effect yet: {', '.join(w.split(':')[0] for w in later)}"]))
+    return judged(failing, ", ".join(evidence))

@@ -83,11 +83,11 @@ def _sysctl(values, admin):
 
 def _sshd(values, admin):
     effective = __salt__["mailhost_sshd.effective"](admin)
-    lists = {keyword: effective.get(keyword.lower(), []) for keyword in values}
-    return {
-        keyword: values[keyword] if values[keyword].lower() in map(str.lower, lists[keyword]) else " ".join(lists[keyword])
-        for keyword in values
-    }, {}
+    found = {}
+    for keyword, value in values.items():
+        lines = effective.get(keyword.lower(), [])
+        found[keyword] = value if [line.lower() for line in lines] == [value.lower()] else ", ".join(lines)
+    return found, {}
 
 
 def _module(values, admin):
@@ -217,6 +217,18 @@ def _text(values, admin):
     return found, {}
 
 
+def _su(values, admin):
+    text = pathlib.Path("/etc/pam.d/su").read_text(encoding="utf-8")
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    return {name: value if f"{name} {value}" in lines else None for name, value in values.items()}, {}
+
+
+def _group(values, admin):
+    groups = __salt__["mailhost_accounts.read"]()["groups"]
+    found = {name: ", ".join(groups[name]["members"]) or "empty" for name in values if name in groups}
+    return found, {}
+
+
 def _source(values, admin):
     known = __salt__["mailhost_pkg.security_source"]()["known"]
     return {name: value if known else "unknown to apt" for name, value in values.items()}, {}
@@ -246,5 +258,7 @@ _LOOKS = {
     "unit": _unit,
     "text": _text,
     "source": _source,
+    "su": _su,
+    "group": _group,
     "integrity": _integrity,
 }

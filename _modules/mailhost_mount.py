@@ -2,6 +2,8 @@
 
 import pathlib
 
+import mailhost_mount
+
 __all__ = ["look", "remount"]
 
 
@@ -18,7 +20,10 @@ def look():
 
 
 def remount(path, options):
-    """Give a mount point options besides those it has.
+    """Give a mount point options besides the safe ones it has.
+
+    options
+        With commas between.
 
     Raises CommandExecutionError with mount's words.
 
@@ -26,10 +31,10 @@ def remount(path, options):
 
     .. code-block:: bash
 
-        salt-ssh mail mailhost_mount.remount /dev/shm '["noexec"]'
+        salt-ssh mail mailhost_mount.remount /dev/shm nosuid,nodev,noexec
     """
-    live = next(line.split()[3] for line in reversed(look()["mounts"].splitlines()) if line.split()[1] == path)
-    # "relatime" and the like are no options to repeat for every file system; the safe ones that are on are kept.
-    kept = [option for option in live.split(",") if option in ("nosuid", "nodev", "noexec", "ro")]
-    wanted = ",".join(dict.fromkeys([*kept, *options]))
-    __salt__["mailhost_run.program"](["mount", "-o", f"remount,{wanted}", path])
+    live = mailhost_mount.mounted(look()["mounts"])[path][1]
+    kept = [option for option in live if option in ("nosuid", "nodev", "noexec", "ro")]
+    wanted = ",".join(dict.fromkeys([*kept, *options.split(",")]))
+    # Not by fstab's entry: that would give a file system of systemd's, say /tmp, another size.
+    __salt__["mailhost_run.program"](["mount", "-i", "-o", f"remount,{wanted}", path])

@@ -8,25 +8,22 @@ __all__ = ["options"]
 
 
 @explained
-def options(name, wanted):
-    """Let a file system of the kernel's own (tmpfs) be mounted with options, now and after every boot, by fstab(5).
+def options(name, mounts):
+    """Let file systems in memory (tmpfs) be mounted with options, now and after every boot, by fstab(5).
 
-    name
-        The mount point. What is not mounted is only written into fstab.
-    wanted
-        The options it must have; others stay.
+    mounts
+        The options each mount point must have, with commas between; others stay. Where nothing is mounted, nothing is
+        done.
     """
     found = __salt__["mailhost_mount.look"]()
-    fstab = mailhost_mount.with_entry(found["fstab"], name, "tmpfs", wanted)
-    changes = mailhost_mount.plan(name, wanted, found["mounts"])
+    changes, fstab = mailhost_mount.plan(mounts, found["mounts"], found["fstab"])
     if fstab != found["fstab"]:
         changes["fstab"] = mailhost_file.diff(found["fstab"], fstab)
 
     def act():
         if "fstab" in changes:
             __salt__["mailhost_file.replace"]("/etc/fstab", fstab)
-            __salt__["mailhost_run.program"](["systemctl", "daemon-reload"])
-        if "options" in changes:
-            __salt__["mailhost_mount.remount"](name, list(wanted))
+        for path in changes.keys() & mounts.keys():
+            __salt__["mailhost_mount.remount"](path, mounts[path])
 
-    return outcome((__opts__, __context__), name, changes, act, f"has {','.join(wanted)}")
+    return outcome((__opts__, __context__), name, changes, act, "are as declared")

@@ -7,7 +7,7 @@ import mailhost_forecast
 import mailhost_sudo
 from mailhost_result import explained, outcome
 
-__all__ = ["absent", "ageless", "empty_group", "present"]
+__all__ = ["absent", "ageless", "empty_groups", "present"]
 
 
 @explained
@@ -94,16 +94,21 @@ def ageless(name):
 
 
 @explained
-def empty_group(name):
-    """Let a group be there without members; members it has are not removed but refused, for somebody put them there.
+def empty_groups(name, groups):
+    """Let groups be there without members; members are not removed but refused, for somebody put them there.
 
-    name
-        The group's name.
+    groups
+        Their names.
     """
-    group = __salt__["mailhost_accounts.read"]()["groups"].get(name)
-    if group and group["members"]:
-        raise CommandExecutionError(f"group {name} has members: {', '.join(group['members'])}; nobody should be in it")
-    changes = {} if group else {"group": {"old": None, "new": name}}
-    return outcome(
-        (__opts__, __context__), name, changes, lambda: __salt__["mailhost_accounts.add_group"](name), "is empty"
-    )
+    there = __salt__["mailhost_accounts.read"]()["groups"]
+    for group in groups:
+        if members := there.get(group, {}).get("members"):
+            raise CommandExecutionError(f"group {group} has members: {', '.join(members)}; nobody should be in it")
+    missing = [group for group in groups if group not in there]
+    changes = {group: {"old": None, "new": "a group without members"} for group in missing}
+
+    def act():
+        for group in missing:
+            __salt__["mailhost_accounts.add_group"](group)
+
+    return outcome((__opts__, __context__), name, changes, act, "are empty")

@@ -5,7 +5,7 @@ pillar, and whether a host holds them.
 """
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,8 @@ class Control:
     interface), module (a kernel module that cannot be loaded), access (owner, group and mode of a path), logindefs and
     useradd (keys of /etc/login.defs and /etc/default/useradd), pam (a profile of pam-auth-update(8)), pwquality, limits,
     coredump, journald, apt, sudo (keys of these programs' own configuration), mount (options of a mount point), unit (a unit
-    that runs), package (there or gone), text (a regular expression that a file holds).
+    that runs), package (installed or gone), text (a regular expression that a file holds),
+    su (lines of /etc/pam.d/su), group (a group without members), source (an archive of apt), integrity (AIDE's database).
     ``breaks`` is what it costs, ``off`` why it is off unless the pillar asks for it.
     """
 
@@ -386,7 +387,7 @@ CONTROLS: tuple[Control, ...] = (
         "nobody but root may use su",
         "CIS 5.2.7",
         "su by the admin: use sudo -u",
-        sets={"text": {"/etc/pam.d/su": r"(?m)^auth\s+required\s+pam_wheel\.so use_uid group=sugroup$"}},
+        sets={"su": {"auth required pam_wheel.so": "use_uid group=sugroup"}, "group": {"sugroup": "empty"}},
     ),
     Control(
         "A09",
@@ -395,6 +396,7 @@ CONTROLS: tuple[Control, ...] = (
         "CIS 2.4.1.2–2.4.1.9, 2.4.2.1",
         "crontabs of other accounts: use timers of systemd",
         sets={
+            "package": {"cron": "installed"},
             "access": {
                 "/etc/crontab": "root:root 0600",
                 **{f"/etc/cron.{which}": "root:root 0700" for which in ("d", "hourly", "daily", "weekly", "monthly", "yearly")},
@@ -531,6 +533,7 @@ CONTROLS: tuple[Control, ...] = (
 )
 
 IDS = tuple(control.id for control in CONTROLS)
+KINDS = tuple(sorted({kind for control in CONTROLS for kind in control.sets}))
 
 
 def active(hardening: Mapping[str, Any]) -> tuple[Control, ...]:
@@ -543,9 +546,9 @@ def active(hardening: Mapping[str, Any]) -> tuple[Control, ...]:
 
 def off(hardening: Mapping[str, Any]) -> dict[str, str]:
     """Return the controls of the profile that are switched off, each with its reason."""
-    asked = set(hardening["enabled"])
+    asked = set(hardening["enabled"] or ())
     own = {control.id: control.off for control in CONTROLS if control.off and control.id not in asked}
-    reasons = {**own, **hardening["disabled"]}
+    reasons = {**own, **(hardening["disabled"] or {})}
     limit = PROFILES[hardening["profile"]]
     return {
         control.id: reasons[control.id] for control in CONTROLS if control.id in reasons and control.priority <= limit
@@ -595,7 +598,8 @@ FILES: tuple[File, ...] = (
     File("/etc/modprobe.d/90-mailhost.conf", "modprobe.conf", kind="module"),
     File("/etc/security/limits.d/90-mailhost.conf", "limits.conf", kind="limits"),
     File("/etc/systemd/coredump.conf.d/90-mailhost.conf", "coredump.conf", kind="coredump"),
-    File("/etc/systemd/journald.conf.d/90-mailhost.conf", "journald.conf", kind="journald"),
+    # Debian's own syslog.conf, which turns forwarding on, is read after a name that begins with a number.
+    File("/etc/systemd/journald.conf.d/zz-mailhost.conf", "journald.conf", kind="journald"),
     File("/etc/security/pwquality.conf.d/90-mailhost.conf", "pwquality.conf", kind="pwquality"),
     File("/etc/sudoers.d/80-hardening", "80-hardening", kind="sudo", mode="0440", check=("visudo", "-cf")),
     File("/etc/logrotate.d/sudo-log", "sudo-log", controls=("A02",)),
@@ -620,29 +624,51 @@ FILES: tuple[File, ...] = (
 )
 
 # Directories that Debian does not make.
-DIRECTORIES = (
-    "/etc/systemd/coredump.conf.d",
-    "/etc/systemd/journald.conf.d",
-    "/etc/security/pwquality.conf.d",
-    "/etc/systemd/system/auditd.service.d",
-    "/etc/systemd/system/audit-rules.service.d",
-)
+DIRECTORIES = {
+    path: "root:root 0755"
+    for path in (
+        "/etc/systemd/coredump.conf.d",
+        "/etc/systemd/journald.conf.d",
+        "/etc/security/pwquality.conf.d",
+        "/etc/systemd/system/auditd.service.d",
+        "/etc/systemd/system/audit-rules.service.d",
+    )
+}
+
+# The source that is written where none names Debian's security archive.
+SOURCE = "/etc/apt/sources.list.d/mailhost-security.sources"
 
 
-def wanted_files(controls: Iterable[Control]) -> Iterator[tuple[File, dict[str, str]]]:
-    """Yield the files that these controls put in place, each with the settings it holds."""
+def wanted_files(controls: Iterable[Control]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the files of these controls as ``mailhost_file.managed`` takes them: before the packages, and after them."""
     controls = tuple(controls)
-    on = {control.id for control in controls}
-    for file in FILES:
-        held = settings(controls, file.kind)
-        if held or on & set(file.controls):
-            yield file, held
+    early: list[dict[str, Any]] = []
+    late: list[dict[str, Any]] = []
+    for file in filter(lambda file: _wanted(file, controls), FILES):
+        context = {"settings": settings(controls, file.kind), "privileged": list(PRIVILEGED)}
+        (late if file.package else early).append(
+            {
+                "name": file.path,
+                "source": f"salt://hardening/files/{file.template}",
+                "context": context,
+                "group": file.group,
+                "mode": file.mode,
+                "check": list(file.check),
+                "package": file.package,
+            }
+        )
+    return early, late
 
 
 def unwanted_files(controls: Iterable[Control]) -> list[str]:
     """Return the paths of our own files that none of these controls wants."""
-    wanted = {file.path for file, _ in wanted_files(controls)}
-    return [file.path for file in FILES if file.ours and file.path not in wanted]
+    controls = tuple(controls)
+    return [file.path for file in FILES if file.ours and not _wanted(file, controls)]
+
+
+def _wanted(file: File, controls: tuple[Control, ...]) -> bool:
+    """Whether one of the controls wants a file: by name, or with a setting that it holds."""
+    return bool(settings(controls, file.kind)) or any(control.id in file.controls for control in controls)
 
 
 @dataclass(frozen=True)
@@ -653,6 +679,10 @@ class Service:
     control: str
     package: str | None = None
     files: tuple[str, ...] = ()
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what ``mailhost_service.running`` takes."""
+        return {"name": self.unit, "package": self.package, "restart_after": list(self.files)}
 
 
 SERVICES: tuple[Service, ...] = (
@@ -673,6 +703,24 @@ SERVICES: tuple[Service, ...] = (
 SUBJECTS = ("net", "kernel", "fs", "dev", "vm")
 
 
+def profiles(controls: Iterable[Control]) -> tuple[list[str], list[str]]:
+    """Return which profiles PAM holds with these controls, and which it does not: where a control is off, Debian's way."""
+    on = settings(controls, "pam")
+    inverse = {"enabled": "disabled", "disabled": "enabled"}
+    wanted = {name: on.get(name, inverse[value]) for name, value in settings(CONTROLS, "pam").items()}
+    if "pwquality" not in on:
+        del wanted["pwquality"]  # a package's own: its presence is not ours to judge
+    return (
+        [name for name, value in wanted.items() if value == "enabled"],
+        [name for name, value in wanted.items() if value == "disabled"],
+    )
+
+
+def packages(controls: Iterable[Control], state: str) -> list[str]:
+    """Return the packages that are installed, or gone, with these controls."""
+    return sorted(name for name, value in settings(controls, "package").items() if value == state)
+
+
 def sysctls(controls: Iterable[Control]) -> dict[str, dict[str, str]]:
     """Return the kernel's settings by file: one for each subject, the first word of the keys."""
     found = settings(controls, "sysctl")
@@ -684,12 +732,28 @@ def sysctls(controls: Iterable[Control]) -> dict[str, dict[str, str]]:
     }
 
 
-Facts = Mapping[str, Mapping[str, str | None]]
+Values = dict[str, dict[str, str]]
 
 
-def judge(controls: Iterable[Control], facts: Facts, absent: Mapping[str, str]) -> tuple[list[str], list[str], list[str]]:
+def wanted(controls: Iterable[Control], pillar: Mapping[str, Any]) -> Values:
+    """Return all that controls set, by kind and key, with the pillar's own values filled in."""
+    controls = tuple(controls)
+    found = {kind: held for kind in KINDS if (held := settings(controls, kind))}
+    if "sshd" in found:
+        found["sshd"] = {keyword: value for keyword, value, _ in sshd(pillar)}
+    return found
+
+
+def judge(
+    controls: Iterable[Control],
+    values: Mapping[str, Mapping[str, str]],
+    facts: Mapping[str, Mapping[str, str | None]],
+    absent: Mapping[str, str],
+) -> tuple[list[str], list[str], list[str]]:
     """Return which controls hold, what is not as it should be, and which do not apply here.
 
+    values
+        What is wanted, from ``wanted()``.
     facts
         What was found on the host, by kind and key; None where there is nothing.
     absent
@@ -697,20 +761,28 @@ def judge(controls: Iterable[Control], facts: Facts, absent: Mapping[str, str]) 
     """
     holding, failing, missing = [], [], []
     for control in controls:
-        wrong, gone = [], {}
-        pairs = [(kind, name, value) for kind, values in control.sets.items() for name, value in values.items()]
-        for kind, name, value in pairs:
+        wrong: list[str] = []
+        gone: dict[str, str] = {}
+        pairs = [(kind, name) for kind, held in control.sets.items() for name in held]
+        for kind, name in pairs:
+            found, value = facts[kind].get(name), values[kind][name]
             if reason := absent.get(f"{kind}:{name}"):
                 gone[name] = reason
-            elif (found := facts.get(kind, {}).get(name)) != value:
-                wrong.append(f"{name} is {'not set' if found is None else found}, not {value}")
+            elif found != value:
+                wrong.append(f"{name} is {_short('not set' if found is None else found)}, not {_short(value)}")
         if wrong:
             failing.append(f"{control.id}: {', '.join(wrong)}")
         elif len(gone) == len(pairs):
             missing.append(f"{control.id} ({_reasons(gone)})")
         else:
             holding.append(control.id)
+            if gone:
+                missing.append(f"{control.id} in part ({_reasons(gone)})")
     return holding, failing, missing
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _reasons(gone: Mapping[str, str]) -> str:

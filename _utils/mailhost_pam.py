@@ -79,4 +79,4 @@ def plan(
     ]
     if not missing and not extra:
         return {}
-    return {"profiles": {"old": None, "new": f"{', '.join(enabled)}; not {', '.join(disabled)}"}}
+    return {"profiles": {"old": None, "new": "; not ".join(", ".join(names) for names in (enabled, disabled) if names)}}

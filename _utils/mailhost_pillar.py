@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import mailhost_hardening
+
 REQUIRED = object()
 T = TypeVar("T")
 
@@ -151,6 +153,30 @@ def password_hash(value: Any) -> str:
     return value
 
 
+def control(value: Any) -> str:
+    """Parse the id of a hardening control."""
+    if value not in mailhost_hardening.IDS:
+        raise Invalid(f"{value!r} is no control; there are {', '.join(mailhost_hardening.IDS)}")
+    return str(value)
+
+
+def controls(value: Any) -> tuple[str, ...]:
+    """Parse a list of hardening controls."""
+    if not isinstance(value, (list, tuple)):
+        raise Invalid(f"{value!r} is not a list of controls")
+    return tuple(map(control, value))
+
+
+def controls_off(value: Any) -> dict[str, str]:
+    """Parse the hardening controls that are off, each with its reason."""
+    if not isinstance(value, Mapping):
+        raise Invalid(f"{value!r} is not a section of controls and reasons")
+    for name, reason in value.items():
+        if not isinstance(reason, str) or not reason.strip():
+            raise Invalid(f"{control(name)} has no reason: say why it is off")
+    return {control(name): " ".join(reason.split()) for name, reason in value.items()}
+
+
 # useradd(8), --badname: what Debian takes as a login name without being asked twice.
 login_name = text_matching(r"[a-z_][a-z0-9_-]{0,31}", "a login name (small letters, digits, _ and -, 32 at most)")
 port = whole(1, 65535, "a port number")
@@ -206,12 +232,30 @@ class Vpn:
 
 
 @dataclasses.dataclass(frozen=True)
+class Hardening:
+    """Which hardening controls hold."""
+
+    profile: str = key(
+        text_matching("|".join(mailhost_hardening.PROFILES), f"one of {', '.join(mailhost_hardening.PROFILES)}"),
+        "strict: the controls of priority 1 and 2; basic: those of priority 1",
+        "strict",
+    )
+    disabled: dict[str, str] | None = key(
+        optional(controls_off), "controls that do not fit this host, {id: reason}: the tracker shows them", None
+    )
+    enabled: tuple[str, ...] | None = key(
+        optional(controls), "controls that are off by themselves and fit this host, e.g. [N13]", None
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Pillar:
     """All of it."""
 
     access: Access = section(Access, "who may enter")
     ssh: Ssh = section(Ssh, "where sshd listens in the end")
     vpn: Vpn = section(Vpn, "the host's place in the VPN")
+    hardening: Hardening = section(Hardening, "which hardening controls hold")
 
 
 def parse(raw: Mapping[str, Any]) -> Pillar:
@@ -269,4 +313,6 @@ def _contradictions(pillar: Pillar) -> list[str]:
         found.append(f"access.admin.name: {pillar.access.admin.name!r} is the account that access.default_user removes")
     if "root" in (pillar.access.admin.name, pillar.access.default_user):
         found.append("access: root can be neither the admin nor the account that is removed")
+    both = sorted(set(pillar.hardening.disabled or {}) & set(pillar.hardening.enabled or ()))
+    found += [f"hardening.enabled: {name} is in hardening.disabled too" for name in both]
     return found

@@ -8,6 +8,9 @@ from typing import Any
 MAIN = "/etc/sudoers"
 DIRECTORY = "/etc/sudoers.d/"
 
+# What this tree puts into sudoers.d.
+OURS = ("80-hardening", "90-nopasswd-sudo")
+
 _TAG = re.compile(r"\bNOPASSWD\s*:\s*")
 
 

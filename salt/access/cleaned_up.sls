@@ -1,6 +1,7 @@
 #!py
 """1.2.7 Nothing is left that gives rights nobody declared (seed: fix_user_uid + cleanup_main_sudoers)."""
 
+import mailhost_sudo
 from mailhost_sls import state, task
 
 
@@ -10,6 +11,6 @@ def run():
         __sls__,
         {
             "sudoers: no NOPASSWD in the main file": state("mailhost_sudo.main_asks_for_password"),
-            "sudoers.d: no stray file": state("mailhost_sudo.no_strays", keep=["90-nopasswd-sudo"]),
+            "sudoers.d: no stray file": state("mailhost_sudo.no_strays", keep=list(mailhost_sudo.OURS)),
         },
     )

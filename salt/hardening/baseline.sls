@@ -1,26 +1,54 @@
 #!py
-"""1.3.1 The controls of the host's hardening profile hold (seed: system_hardening)."""
+"""1.3.1 The controls of the hardening profile hold (seed: system_hardening)."""
 
 import mailhost_hardening as hardening
 from mailhost_sls import state, task
 
 
 def run():
-    """One state for each kind of thing; which controls are on, and what they set, is mailhost_hardening's table."""
+    """A state for each kind of thing; which controls are on, and what they set, is mailhost_hardening's table."""
     on = hardening.active(__pillar__["hardening"])
     ids = {control.id for control in on}
-    values = {kind: hardening.settings(on, kind) for kind in hardening.KINDS}
-    packages = values["package"]
-    files = {True: {}, False: {}}
-    for file, held in hardening.wanted_files(on):
-        files[bool(file.package)][f"{file.path} is as its controls say"] = state(
-            "mailhost_file.managed",
-            name=file.path,
-            source=f"salt://hardening/files/{file.template}",
-            context={"settings": held, "privileged": hardening.PRIVILEGED},
-            group=file.group,
-            mode=file.mode,
-            check=list(file.check),
-            package=file.package,
-        )
-    ...
+    of = {kind: hardening.settings(on, kind) for kind in hardening.KINDS}
+    enabled, disabled = hardening.profiles(on)
+    early, late = (
+        {f"{file['name']}: as declared": state("mailhost_file.managed", **file) for file in files}
+        for files in hardening.wanted_files(on)
+    )
+    services = {
+        f"{service.unit}: runs": state("mailhost_service.running", **service.arguments())
+        for service in hardening.SERVICES
+        if service.control in ids
+    }
+    single = {
+        "V01": ("apt: knows the security archive", state("mailhost_pkg.security_source", name=hardening.SOURCE)),
+        "A03": ("accounts: none that logs in by key ages", state("mailhost_user.ageless")),
+        "V08": ("AIDE: has its database", state("mailhost_hardening.integrity_database")),
+    }
+    only = {name: dict([row] if name in ids else []) for name, row in single.items()}
+    etc = "mailhost_file.settings"
+    return task(
+        __sls__,
+        {
+            "directories: those of drop-ins": state("mailhost_file.directories", paths=hardening.DIRECTORIES),
+            **early,
+            **only["V01"],
+            "packages: none that are unsafe": state("mailhost_pkg.purged", packages=hardening.packages(on, "gone")),
+            "packages: as declared": state("mailhost_pkg.installed", packages=hardening.packages(on, "installed")),
+            "files: owners and modes": state("mailhost_file.access", paths=of["access"]),
+            **late,
+            "login.defs: as declared": state(etc, name="/etc/login.defs", values=of["logindefs"]),
+            "useradd: as declared": state(etc, name="/etc/default/useradd", values=of["useradd"], separator="="),
+            "su: as declared": state(etc, name="/etc/pam.d/su", values=of["su"]),
+            "groups: empty ones": state("mailhost_user.empty_groups", groups=list(of["group"])),
+            "PAM: profiles": state("mailhost_pam.profiles", enabled=enabled, disabled=disabled),
+            "files: none of a control that is off": state(
+                "mailhost_file.absent", paths=hardening.unwanted_files(on)
+            ),
+            "kernel: settings": state("mailhost_sysctl.managed", files=hardening.sysctls(on)),
+            "mounts: options": state("mailhost_mount.options", mounts=of["mount"]),
+            **only["A03"],
+            **services,
+            **only["V08"],
+        },
+    )
