@@ -141,5 +141,7 @@ def hardening():
         evidence.append(f"not applicable here: {', '.join(missing)}")
     later = [words for words in failing if words.startswith("S")]
     if failing and failing == later:
-        return proof(PARTLY, ", ".join([*evidence, f"sshd: not in effect yet: {', '.join(w.split(':')[0] for w in later)}"]))
+        return proof(
+            PARTLY, ", ".join([*evidence, f"sshd: not in effect yet: {', '.join(w.split(':')[0] for w in later)}"])
+        )
     return judged(failing, ", ".join(evidence))

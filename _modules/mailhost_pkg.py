@@ -122,7 +122,9 @@ def security_source():
     targets = __salt__["mailhost_run.program"](
         ["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI) $(SIGNED_BY)", "Created-By: Packages"]
     )
-    release = dict(line.split("=", 1) for line in pathlib.Path("/etc/os-release").read_text().splitlines() if "=" in line)
+    release = dict(
+        line.split("=", 1) for line in pathlib.Path("/etc/os-release").read_text().splitlines() if "=" in line
+    )
     known, source = mailhost_pkg.security_source(targets, release["VERSION_CODENAME"])
     return {"known": known, "source": source}
 

@@ -59,7 +59,7 @@ def put(changes, texts):
 
 
 def _paths(key):
-    """Return the names and paths a key stands for: in the file system an interface's dots stay, the others are slashes."""
+    """Return the names and paths a key stands for: an interface's own dots stay, the others are slashes."""
     before, star, after = key.partition("*")
     if star:
         base = ROOT / before.replace(".", "/")

@@ -90,7 +90,9 @@ def settings(name, values, separator=" ", check=None):
     """
     found = __salt__["mailhost_file.look"](name)
     if found["kind"] != "file":
-        raise CommandExecutionError(f"{name}: is not there" if found["kind"] is None else f"{name}: is a {found['kind']}")
+        raise CommandExecutionError(
+            f"{name}: is not there" if found["kind"] is None else f"{name}: is a {found['kind']}"
+        )
     wanted = mailhost_file.with_settings(found["text"], values, separator)
     changes = {"content": mailhost_file.diff(found["text"], wanted)} if wanted != found["text"] else {}
 

@@ -7,9 +7,7 @@ __all__ = ["integrity_database"]
 
 @explained
 def integrity_database(name):
-    """Let AIDE have its database of how the files are: it is built in the background, once the rest of the run is done."""
+    """Let AIDE have its database of how the files are: it is built in the background."""
     found = __salt__["mailhost_hardening.database"]()
     changes = {"database": {"old": None, "new": "is being built"}} if found == "missing" else {}
-    return outcome(
-        (__opts__, __context__), name, changes, __salt__["mailhost_hardening.build_database"], f"is {found}"
-    )
+    return outcome((__opts__, __context__), name, changes, __salt__["mailhost_hardening.build_database"], f"is {found}")

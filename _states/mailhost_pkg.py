@@ -66,7 +66,9 @@ def security_source(name):
     """
     found = __salt__["mailhost_pkg.security_source"]()
     if not found["known"] and not found["source"]:
-        raise CommandExecutionError("apt knows no security archive, and its mirror's path does not tell where one is: add a source")
+        raise CommandExecutionError(
+            "apt knows no security archive, and its mirror's path does not tell where one is: add a source"
+        )
     changes = {} if found["known"] else {"source": found["source"]}
 
     def act():

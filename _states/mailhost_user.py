@@ -82,7 +82,7 @@ def absent(name):
 
 @explained
 def ageless(name):
-    """Let no account without a password have a last day: it logs in by key, and sshd would refuse the key from then on."""
+    """Let no account without a password have a last day: it logs in by key, which sshd would then refuse."""
     found = __salt__["mailhost_accounts.ageing"]()
     changes = {account: {"old": ends, "new": "never"} for account, ends in found.items()}
 

@@ -46,7 +46,7 @@ def access(current: Mapping[str, Any]) -> str:
 
 
 def with_settings(text: str, settings: Mapping[str, str], separator: str) -> str:
-    """Return a text of lines ``key<separator>value`` with these settings: in place where the key stands, else at the end.
+    """Return a text of lines ``key<separator>value`` with these settings: where the key stands, else at the end.
 
     A key that is commented out is put in place of the comment; of a key that stands twice the later line goes.
 

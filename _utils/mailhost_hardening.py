@@ -16,13 +16,17 @@ PROFILES = {"strict": 2, "basic": 1}  # the highest priority number a profile ta
 class Control:
     """One control.
 
-    ``sets`` holds what it sets, by kind and key: the kinds are sshd (keyword), sysctl (key; ``*`` stands for every network
-    interface), module (a kernel module that cannot be loaded), access (owner, group and mode of a path), logindefs and
-    useradd (keys of /etc/login.defs and /etc/default/useradd), pam (a profile of pam-auth-update(8)), pwquality, limits,
-    coredump, journald, apt, sudo (keys of these programs' own configuration), mount (options of a mount point), unit (a unit
-    that runs), package (installed or gone), text (a regular expression that a file holds),
-    su (lines of /etc/pam.d/su), group (a group without members), source (an archive of apt), integrity (AIDE's database).
-    ``breaks`` is what it costs, ``off`` why it is off unless the pillar asks for it.
+    ``breaks`` is what it costs, ``off`` why it is off unless the pillar asks for it. ``sets`` holds what it sets, by
+    kind and key. The kinds:
+
+    - sshd: keywords; sysctl: keys, where ``*`` stands for every network interface; module: those that cannot be loaded
+    - access: owner, group and mode of a path; mount: options of a mount point; text: what a regular expression finds in
+      a file; integrity: AIDE's database
+    - logindefs, useradd, su: lines of /etc/login.defs, /etc/default/useradd and /etc/pam.d/su
+    - group: one without members
+    - pam: profiles of pam-auth-update(8)
+    - pwquality, limits, coredump, journald, apt, sudo: keys of these programs' own configuration
+    - unit: one that runs; package: installed or gone; source: an archive that apt knows
     """
 
     id: str
@@ -35,22 +39,53 @@ class Control:
 
 
 KEX = "mlkem768x25519-sha256,sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com"
-CIPHERS = (
-    "chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes256-ctr,"
-    "aes192-ctr,aes128-gcm@openssh.com,aes128-ctr"
-)
+CIPHERS = "chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes256-ctr,aes192-ctr,aes128-gcm@openssh.com,aes128-ctr"
 MACS = "hmac-sha2-512-etm@openssh.com,hmac-sha2-256-etm@openssh.com,umac-128-etm@openssh.com"
 
 # Not overlay (Docker), veth, br_netfilter, wireguard, vfat (UEFI).
 MODULES = (
-    "cramfs freevxfs hfs hfsplus jffs2 udf usb-storage firewire-core atm can dccp sctp rds tipc".split()
-)  # fmt: skip
+    "cramfs",
+    "freevxfs",
+    "hfs",
+    "hfsplus",
+    "jffs2",
+    "udf",
+    "usb-storage",
+    "firewire-core",
+    "atm",
+    "can",
+    "dccp",
+    "sctp",
+    "rds",
+    "tipc",
+)
 
 # Programs that send secrets in the clear, or listen without being asked. Not a mail server's own: they come later.
 UNWANTED = (
-    "avahi-daemon cups-daemon exim4-base ftp inetutils-telnet inetutils-telnetd nis rpcbind rsh-client rsh-redone-client "
-    "samba snmpd talk talkd telnet telnetd tftpd-hpa tnftp vsftpd xinetd ypbind-mt"
-).split()
+    "avahi-daemon",
+    "cups-daemon",
+    "exim4-base",
+    "ftp",
+    "inetutils-telnet",
+    "inetutils-telnetd",
+    "nis",
+    "rpcbind",
+    "rsh-client",
+    "rsh-redone-client",
+    "samba",
+    "snmpd",
+    "talk",
+    "talkd",
+    "telnet",
+    "telnetd",
+    "tftpd-hpa",
+    "tnftp",
+    "vsftpd",
+    "xinetd",
+    "ypbind-mt",
+)
+
+CRON = ("d", "hourly", "daily", "weekly", "monthly", "yearly")
 
 CONTROLS: tuple[Control, ...] = (
     Control(
@@ -105,9 +140,7 @@ CONTROLS: tuple[Control, ...] = (
         "few tries, sessions and waiting logins",
         "CIS 5.1.14, 5.1.17–5.1.19; Lynis SSH-7408",
         "agents that offer many keys: use IdentitiesOnly",
-        sets={
-            "sshd": {"MaxAuthTries": "3", "LoginGraceTime": "30", "MaxSessions": "4", "MaxStartups": "10:30:60"}
-        },
+        sets={"sshd": {"MaxAuthTries": "3", "LoginGraceTime": "30", "MaxSessions": "4", "MaxStartups": "10:30:60"}},
     ),
     Control(
         "S08",
@@ -399,7 +432,10 @@ CONTROLS: tuple[Control, ...] = (
             "package": {"cron": "installed"},
             "access": {
                 "/etc/crontab": "root:root 0600",
-                **{f"/etc/cron.{which}": "root:root 0700" for which in ("d", "hourly", "daily", "weekly", "monthly", "yearly")},
+                **{
+                    f"/etc/cron.{which}": "root:root 0700"
+                    for which in ("d", "hourly", "daily", "weekly", "monthly", "yearly")
+                },
                 "/etc/cron.allow": "root:crontab 0640",
                 "/etc/at.allow": "root:root 0640",
                 "/etc/shadow": "root:shadow 0640",
@@ -424,8 +460,8 @@ CONTROLS: tuple[Control, ...] = (
         "logins meet a banner that says nothing of the system",
         "CIS 1.6.1–1.6.6; Lynis BANN-7126, BANN-7130",
         sets={
-            "text": {path: r"\AAuthorized users only\." for path in ("/etc/issue", "/etc/issue.net", "/etc/motd")},
-            "access": {path: "root:root 0644" for path in ("/etc/issue", "/etc/issue.net", "/etc/motd")},
+            "text": dict.fromkeys(("/etc/issue", "/etc/issue.net", "/etc/motd"), r"\AAuthorized users only\."),
+            "access": dict.fromkeys(("/etc/issue", "/etc/issue.net", "/etc/motd"), "root:root 0644"),
         },
     ),
     Control(
@@ -575,163 +611,6 @@ def _networks(vpn: Mapping[str, Any]) -> list[str]:
     return [str(ipaddress.ip_interface(vpn[name]).network) for name in ("address", "address6") if vpn[name]]
 
 
-@dataclass(frozen=True)
-class File:
-    """A file that controls put in place: its template is ``salt://hardening/files/<template>``.
-
-    It holds the settings of one ``kind``, or is there as long as one of ``controls`` is on. ``ours`` says whether it goes
-    when they are off. ``package`` brings its directory.
-    """
-
-    path: str
-    template: str
-    kind: str = ""
-    controls: tuple[str, ...] = ()
-    mode: str = "0644"
-    group: str = "root"
-    check: tuple[str, ...] = ()
-    package: str = ""
-    ours: bool = True
-
-
-FILES: tuple[File, ...] = (
-    File("/etc/modprobe.d/90-mailhost.conf", "modprobe.conf", kind="module"),
-    File("/etc/security/limits.d/90-mailhost.conf", "limits.conf", kind="limits"),
-    File("/etc/systemd/coredump.conf.d/90-mailhost.conf", "coredump.conf", kind="coredump"),
-    # Debian's own syslog.conf, which turns forwarding on, is read after a name that begins with a number.
-    File("/etc/systemd/journald.conf.d/zz-mailhost.conf", "journald.conf", kind="journald"),
-    File("/etc/security/pwquality.conf.d/90-mailhost.conf", "pwquality.conf", kind="pwquality"),
-    File("/etc/sudoers.d/80-hardening", "80-hardening", kind="sudo", mode="0440", check=("visudo", "-cf")),
-    File("/etc/logrotate.d/sudo-log", "sudo-log", controls=("A02",)),
-    File("/usr/share/pam-configs/mailhost-faillock-first", "mailhost-faillock-first", controls=("A04",)),
-    File("/usr/share/pam-configs/mailhost-faillock", "mailhost-faillock", controls=("A04",)),
-    File("/usr/share/pam-configs/mailhost-pwhistory", "mailhost-pwhistory", controls=("A05",)),
-    File("/usr/share/pam-configs/mailhost-unix", "mailhost-unix", controls=("A05",)),
-    File("/etc/profile.d/90-mailhost.sh", "90-mailhost.sh", controls=("A07",)),
-    File("/etc/cron.allow", "cron.allow", controls=("A09",), mode="0640", group="crontab"),
-    File("/etc/at.allow", "cron.allow", controls=("A09",), mode="0640"),
-    File("/etc/issue", "banner", controls=("A12",), ours=False),
-    File("/etc/issue.net", "banner", controls=("A12",), ours=False),
-    File("/etc/motd", "banner", controls=("A12",), ours=False),
-    File("/etc/systemd/system/auditd.service.d/90-mailhost.conf", "audit-condition.conf", controls=("V06",)),
-    File("/etc/systemd/system/audit-rules.service.d/90-mailhost.conf", "audit-condition.conf", controls=("V06",)),
-    File("/etc/apt/apt.conf.d/90mailhost", "apt.conf", kind="apt"),
-    File("/etc/needrestart/conf.d/90-mailhost.conf", "needrestart.conf", controls=("V03",), package="needrestart"),
-    File(
-        "/etc/audit/rules.d/90-mailhost.rules", "audit.rules", controls=("V06",), mode="0640", package="auditd"
-    ),
-    File("/etc/aide/aide.conf.d/99_mailhost", "99_mailhost", controls=("V08",), package="aide-common"),
-)
-
-# Directories that Debian does not make.
-DIRECTORIES = {
-    path: "root:root 0755"
-    for path in (
-        "/etc/systemd/coredump.conf.d",
-        "/etc/systemd/journald.conf.d",
-        "/etc/security/pwquality.conf.d",
-        "/etc/systemd/system/auditd.service.d",
-        "/etc/systemd/system/audit-rules.service.d",
-    )
-}
-
-# The source that is written where none names Debian's security archive.
-SOURCE = "/etc/apt/sources.list.d/mailhost-security.sources"
-
-
-def wanted_files(controls: Iterable[Control]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the files of these controls as ``mailhost_file.managed`` takes them: before the packages, and after them."""
-    controls = tuple(controls)
-    early: list[dict[str, Any]] = []
-    late: list[dict[str, Any]] = []
-    for file in filter(lambda file: _wanted(file, controls), FILES):
-        context = {"settings": settings(controls, file.kind), "privileged": list(PRIVILEGED)}
-        (late if file.package else early).append(
-            {
-                "name": file.path,
-                "source": f"salt://hardening/files/{file.template}",
-                "context": context,
-                "group": file.group,
-                "mode": file.mode,
-                "check": list(file.check),
-                "package": file.package,
-            }
-        )
-    return early, late
-
-
-def unwanted_files(controls: Iterable[Control]) -> list[str]:
-    """Return the paths of our own files that none of these controls wants."""
-    controls = tuple(controls)
-    return [file.path for file in FILES if file.ours and not _wanted(file, controls)]
-
-
-def _wanted(file: File, controls: tuple[Control, ...]) -> bool:
-    """Whether one of the controls wants a file: by name, or with a setting that it holds."""
-    return bool(settings(controls, file.kind)) or any(control.id in file.controls for control in controls)
-
-
-@dataclass(frozen=True)
-class Service:
-    """A unit that a control lets run: what brings it, and after which files' change it is started anew."""
-
-    unit: str
-    control: str
-    package: str | None = None
-    files: tuple[str, ...] = ()
-
-    def arguments(self) -> dict[str, Any]:
-        """Return what ``mailhost_service.running`` takes."""
-        return {"name": self.unit, "package": self.package, "restart_after": list(self.files)}
-
-
-SERVICES: tuple[Service, ...] = (
-    Service("apt-daily.timer", "V02"),
-    Service("apt-daily-upgrade.timer", "V02"),
-    Service(
-        "auditd.service",
-        "V06",
-        "auditd",
-        ("/etc/audit/rules.d", "/etc/audit/auditd.conf"),
-    ),
-    Service("apparmor.service", "V07", "apparmor"),
-    Service("dailyaidecheck.timer", "V08", "aide-common"),
-    Service("systemd-journald.service", "V09", None, ("/etc/systemd/journald.conf.d",)),
-    Service("systemd-timesyncd.service", "V10", "systemd-timesyncd"),
-)
-
-SUBJECTS = ("net", "kernel", "fs", "dev", "vm")
-
-
-def profiles(controls: Iterable[Control]) -> tuple[list[str], list[str]]:
-    """Return which profiles PAM holds with these controls, and which it does not: where a control is off, Debian's way."""
-    on = settings(controls, "pam")
-    inverse = {"enabled": "disabled", "disabled": "enabled"}
-    wanted = {name: on.get(name, inverse[value]) for name, value in settings(CONTROLS, "pam").items()}
-    if "pwquality" not in on:
-        del wanted["pwquality"]  # a package's own: its presence is not ours to judge
-    return (
-        [name for name, value in wanted.items() if value == "enabled"],
-        [name for name, value in wanted.items() if value == "disabled"],
-    )
-
-
-def packages(controls: Iterable[Control], state: str) -> list[str]:
-    """Return the packages that are installed, or gone, with these controls."""
-    return sorted(name for name, value in settings(controls, "package").items() if value == state)
-
-
-def sysctls(controls: Iterable[Control]) -> dict[str, dict[str, str]]:
-    """Return the kernel's settings by file: one for each subject, the first word of the keys."""
-    found = settings(controls, "sysctl")
-    return {
-        f"/etc/sysctl.d/90-mailhost-{subject}.conf": {
-            name: value for name, value in found.items() if name.startswith(f"{subject}.")
-        }
-        for subject in SUBJECTS
-    }
-
-
 Values = dict[str, dict[str, str]]
 
 
@@ -788,32 +667,3 @@ def _short(text: str) -> str:
 def _reasons(gone: Mapping[str, str]) -> str:
     """Return why keys are not there, each reason once."""
     return ", ".join(dict.fromkeys(gone.values()))
-
-
-# Programs of Debian that give their caller somebody else's rights: what auditd records the use of.
-PRIVILEGED = (
-    "/usr/bin/at",
-    "/usr/bin/chacl",
-    "/usr/bin/chage",
-    "/usr/bin/chcon",
-    "/usr/bin/chfn",
-    "/usr/bin/chsh",
-    "/usr/bin/crontab",
-    "/usr/bin/docker",
-    "/usr/bin/expiry",
-    "/usr/bin/fusermount3",
-    "/usr/bin/gpasswd",
-    "/usr/bin/mount",
-    "/usr/bin/newgrp",
-    "/usr/bin/passwd",
-    "/usr/bin/pkexec",
-    "/usr/bin/setfacl",
-    "/usr/bin/ssh-agent",
-    "/usr/bin/su",
-    "/usr/bin/sudo",
-    "/usr/bin/umount",
-    "/usr/lib/dbus-1.0/dbus-daemon-launch-helper",
-    "/usr/lib/openssh/ssh-keysign",
-    "/usr/sbin/unix_chkpwd",
-    "/usr/sbin/usermod",
-)

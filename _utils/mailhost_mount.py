@@ -5,7 +5,7 @@ from typing import Any
 
 
 def mounted(mounts: str) -> dict[str, tuple[str, list[str]]]:
-    """Return what is mounted where: type and options by mount point, of the last one where several lie on each other."""
+    """Return what is mounted where: type and options by mount point, of the uppermost one."""
     fields = [line.split() for line in mounts.splitlines()]
     return {words[1]: (words[2], words[3].split(",")) for words in fields}
 
@@ -27,8 +27,8 @@ def with_entry(fstab: str, path: str, options: Iterable[str]) -> str:
 def plan(wanted: Mapping[str, str], mounts: str, fstab: str) -> tuple[dict[str, Any], str]:
     """Return the changes of the live options, by mount point, and fstab as it should be.
 
-    A file system in memory needs an entry for noexec, where it lacks an option, and where it has an entry: systemd gives
-    those of its own nosuid and nodev by itself.
+    A file system in memory needs an entry for noexec, where it lacks an option, and where it has an entry: nosuid and
+    nodev are systemd's own choice.
     """
     there = mounted(mounts)
     changes: dict[str, Any] = {}
@@ -38,7 +38,10 @@ def plan(wanted: Mapping[str, str], mounts: str, fstab: str) -> tuple[dict[str, 
             continue
         options = text.split(",")
         if missing := [option for option in options if option not in live]:
-            changes[path] = {"old": ",".join(option for option in live if "=" not in option), "new": f"and {','.join(missing)}"}
+            changes[path] = {
+                "old": ",".join(option for option in live if "=" not in option),
+                "new": f"and {','.join(missing)}",
+            }
         if missing or "noexec" in options or any(line.split()[1:2] == [path] for line in fstab.splitlines()):
             fstab = with_entry(fstab, path, options)
     return changes, fstab

@@ -8,7 +8,7 @@ COMMON = {"Auth": "auth", "Account": "account", "Password": "password", "Session
 
 
 def modules(profile: str) -> dict[str, list[set[str]]]:
-    """Return what a profile puts into the common files: for each type, for each of its lines, the spellings it may have.
+    """Return what a profile puts into the common files: for each type, for each line, the spellings it may have.
 
     A module may stand first in its stack or after others, and a profile may spell it differently for the two
     (``Auth-Initial``). How many lines a ``success=end`` jumps over is not part of it.

@@ -10,6 +10,7 @@ def parse_simulation(output: str) -> dict[str, dict[str, str]]:
     """Return the packages apt-get would install, ``{"sudo": {"old": "", "new": "1.9.16p2-3"}}``."""
     return {name: {"old": old, "new": new} for name, old, new in _INST.findall(output)}
 
+
 # apt-get(8), -s: lines of "Purg package [version]" and "Remv package [version]".
 _GONE = re.compile(r"^(?:Purg|Remv) (\S+) \[(\S+)\]", re.MULTILINE)
 

@@ -35,8 +35,8 @@ def plan(
     for path, held in known(wanted, live).items():
         if text(held) != (texts[path] or ""):
             changes[path] = mailhost_file.diff(texts[path] or "", text(held))
-    for held in wanted.values():
-        for name, value in held.items():
+    for declared in wanted.values():
+        for name, value in declared.items():
             if not live.get(name):
                 refused[name] = "this kernel does not have it"
             for key, entry in live.get(name, {}).items():

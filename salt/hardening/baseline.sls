@@ -1,6 +1,7 @@
 #!py
 """1.3.1 The controls of the hardening profile hold (seed: system_hardening)."""
 
+import mailhost_baseline as baseline
 import mailhost_hardening as hardening
 from mailhost_sls import state, task
 
@@ -10,31 +11,31 @@ def run():
     on = hardening.active(__pillar__["hardening"])
     ids = {control.id for control in on}
     of = {kind: hardening.settings(on, kind) for kind in hardening.KINDS}
-    enabled, disabled = hardening.profiles(on)
+    enabled, disabled = baseline.profiles(on)
     early, late = (
         {f"{file['name']}: as declared": state("mailhost_file.managed", **file) for file in files}
-        for files in hardening.wanted_files(on)
+        for files in baseline.wanted_files(on)
     )
     services = {
         f"{service.unit}: runs": state("mailhost_service.running", **service.arguments())
-        for service in hardening.SERVICES
+        for service in baseline.SERVICES
         if service.control in ids
     }
     single = {
-        "V01": ("apt: knows the security archive", state("mailhost_pkg.security_source", name=hardening.SOURCE)),
+        "V01": ("apt: knows the security archive", state("mailhost_pkg.security_source", name=baseline.SOURCE)),
         "A03": ("accounts: none that logs in by key ages", state("mailhost_user.ageless")),
         "V08": ("AIDE: has its database", state("mailhost_hardening.integrity_database")),
     }
     only = {name: dict([row] if name in ids else []) for name, row in single.items()}
-    etc = "mailhost_file.settings"
+    etc, directories = "mailhost_file.settings", dict.fromkeys(baseline.DIRECTORIES, "root:root 0755")
     return task(
         __sls__,
         {
-            "directories: those of drop-ins": state("mailhost_file.directories", paths=hardening.DIRECTORIES),
+            "directories: those of drop-ins": state("mailhost_file.directories", paths=directories),
             **early,
             **only["V01"],
-            "packages: none that are unsafe": state("mailhost_pkg.purged", packages=hardening.packages(on, "gone")),
-            "packages: as declared": state("mailhost_pkg.installed", packages=hardening.packages(on, "installed")),
+            "packages: none that are unsafe": state("mailhost_pkg.purged", packages=baseline.packages(on, "gone")),
+            "packages: as declared": state("mailhost_pkg.installed", packages=baseline.packages(on, "installed")),
             "files: owners and modes": state("mailhost_file.access", paths=of["access"]),
             **late,
             "login.defs: as declared": state(etc, name="/etc/login.defs", values=of["logindefs"]),
@@ -42,10 +43,8 @@ def run():
             "su: as declared": state(etc, name="/etc/pam.d/su", values=of["su"]),
             "groups: empty ones": state("mailhost_user.empty_groups", groups=list(of["group"])),
             "PAM: profiles": state("mailhost_pam.profiles", enabled=enabled, disabled=disabled),
-            "files: none of a control that is off": state(
-                "mailhost_file.absent", paths=hardening.unwanted_files(on)
-            ),
-            "kernel: settings": state("mailhost_sysctl.managed", files=hardening.sysctls(on)),
+            "files: none of a control that is off": state("mailhost_file.absent", paths=baseline.unwanted_files(on)),
+            "kernel: settings": state("mailhost_sysctl.managed", files=baseline.sysctls(on)),
             "mounts: options": state("mailhost_mount.options", mounts=of["mount"]),
             **only["A03"],
             **services,

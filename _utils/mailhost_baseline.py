@@ -1,0 +1,190 @@
+"""What the hardening controls come to on a host: files, services, packages and the like. Pure.
+
+Which control sets what is mailhost_hardening's table; here is how it gets onto a Debian host.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mailhost_hardening import CONTROLS, Control, settings
+
+# Programs of Debian that give their caller somebody else's rights: what auditd records the use of.
+PRIVILEGED = (
+    "/usr/bin/at",
+    "/usr/bin/chacl",
+    "/usr/bin/chage",
+    "/usr/bin/chcon",
+    "/usr/bin/chfn",
+    "/usr/bin/chsh",
+    "/usr/bin/crontab",
+    "/usr/bin/docker",
+    "/usr/bin/expiry",
+    "/usr/bin/fusermount3",
+    "/usr/bin/gpasswd",
+    "/usr/bin/mount",
+    "/usr/bin/newgrp",
+    "/usr/bin/passwd",
+    "/usr/bin/pkexec",
+    "/usr/bin/setfacl",
+    "/usr/bin/ssh-agent",
+    "/usr/bin/su",
+    "/usr/bin/sudo",
+    "/usr/bin/umount",
+    "/usr/lib/dbus-1.0/dbus-daemon-launch-helper",
+    "/usr/lib/openssh/ssh-keysign",
+    "/usr/sbin/unix_chkpwd",
+    "/usr/sbin/usermod",
+)
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that controls put in place: its template is ``salt://hardening/files/<template>``.
+
+    It holds the settings of one ``kind``, or is there as long as one of ``controls`` is on; ``ours`` says whether it
+    goes when they are off. ``package`` brings its directory.
+    """
+
+    path: str
+    template: str
+    kind: str = ""
+    controls: tuple[str, ...] = ()
+    mode: str = "0644"
+    group: str = "root"
+    check: tuple[str, ...] = ()
+    package: str = ""
+    ours: bool = True
+
+
+FILES: tuple[File, ...] = (
+    File("/etc/modprobe.d/90-mailhost.conf", "modprobe.conf", kind="module"),
+    File("/etc/security/limits.d/90-mailhost.conf", "limits.conf", kind="limits"),
+    File("/etc/systemd/coredump.conf.d/90-mailhost.conf", "coredump.conf", kind="coredump"),
+    # Debian's own syslog.conf, which turns forwarding on, is read after a name that begins with a number.
+    File("/etc/systemd/journald.conf.d/zz-mailhost.conf", "journald.conf", kind="journald"),
+    File("/etc/security/pwquality.conf.d/90-mailhost.conf", "pwquality.conf", kind="pwquality"),
+    File("/etc/sudoers.d/80-hardening", "80-hardening", kind="sudo", mode="0440", check=("visudo", "-cf")),
+    File("/etc/logrotate.d/sudo-log", "sudo-log", controls=("A02",)),
+    File("/usr/share/pam-configs/mailhost-faillock-first", "mailhost-faillock-first", controls=("A04",)),
+    File("/usr/share/pam-configs/mailhost-faillock", "mailhost-faillock", controls=("A04",)),
+    File("/usr/share/pam-configs/mailhost-pwhistory", "mailhost-pwhistory", controls=("A05",)),
+    File("/usr/share/pam-configs/mailhost-unix", "mailhost-unix", controls=("A05",)),
+    File("/etc/profile.d/90-mailhost.sh", "90-mailhost.sh", controls=("A07",)),
+    File("/etc/cron.allow", "cron.allow", controls=("A09",), mode="0640", group="crontab"),
+    File("/etc/at.allow", "cron.allow", controls=("A09",), mode="0640"),
+    File("/etc/issue", "banner", controls=("A12",), ours=False),
+    File("/etc/issue.net", "banner", controls=("A12",), ours=False),
+    File("/etc/motd", "banner", controls=("A12",), ours=False),
+    File("/etc/systemd/system/auditd.service.d/90-mailhost.conf", "audit-condition.conf", controls=("V06",)),
+    File("/etc/systemd/system/audit-rules.service.d/90-mailhost.conf", "audit-condition.conf", controls=("V06",)),
+    File("/etc/apt/apt.conf.d/90mailhost", "apt.conf", kind="apt"),
+    File("/etc/needrestart/conf.d/90-mailhost.conf", "needrestart.conf", controls=("V03",), package="needrestart"),
+    File("/etc/audit/rules.d/90-mailhost.rules", "audit.rules", controls=("V06",), mode="0640", package="auditd"),
+    File("/etc/aide/aide.conf.d/99_mailhost", "99_mailhost", controls=("V08",), package="aide-common"),
+)
+
+# Directories that Debian does not make.
+DIRECTORIES = (
+    "/etc/systemd/coredump.conf.d",
+    "/etc/systemd/journald.conf.d",
+    "/etc/security/pwquality.conf.d",
+    "/etc/systemd/system/auditd.service.d",
+    "/etc/systemd/system/audit-rules.service.d",
+)
+
+# The source that is written where none names Debian's security archive.
+SOURCE = "/etc/apt/sources.list.d/mailhost-security.sources"
+
+
+def wanted_files(controls: Iterable[Control]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the files of these controls, as ``mailhost_file.managed`` takes them: before and after the packages."""
+    controls = tuple(controls)
+    early: list[dict[str, Any]] = []
+    late: list[dict[str, Any]] = []
+    for file in filter(lambda file: _wanted(file, controls), FILES):
+        context = {"settings": settings(controls, file.kind), "privileged": list(PRIVILEGED)}
+        (late if file.package else early).append(
+            {
+                "name": file.path,
+                "source": f"salt://hardening/files/{file.template}",
+                "context": context,
+                "group": file.group,
+                "mode": file.mode,
+                "check": list(file.check),
+                "package": file.package,
+            }
+        )
+    return early, late
+
+
+def unwanted_files(controls: Iterable[Control]) -> list[str]:
+    """Return the paths of our own files that none of these controls wants."""
+    controls = tuple(controls)
+    return [file.path for file in FILES if file.ours and not _wanted(file, controls)]
+
+
+def _wanted(file: File, controls: tuple[Control, ...]) -> bool:
+    """Whether one of the controls wants a file: by name, or with a setting that it holds."""
+    return bool(settings(controls, file.kind)) or any(control.id in file.controls for control in controls)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A unit that a control lets run: what brings it, and after which files' change it is started anew."""
+
+    unit: str
+    control: str
+    package: str | None = None
+    files: tuple[str, ...] = ()
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what ``mailhost_service.running`` takes."""
+        return {"name": self.unit, "package": self.package, "restart_after": list(self.files)}
+
+
+SERVICES: tuple[Service, ...] = (
+    Service("apt-daily.timer", "V02"),
+    Service("apt-daily-upgrade.timer", "V02"),
+    Service(
+        "auditd.service",
+        "V06",
+        "auditd",
+        ("/etc/audit/rules.d", "/etc/audit/auditd.conf"),
+    ),
+    Service("apparmor.service", "V07", "apparmor"),
+    Service("dailyaidecheck.timer", "V08", "aide-common"),
+    Service("systemd-journald.service", "V09", None, ("/etc/systemd/journald.conf.d",)),
+    Service("systemd-timesyncd.service", "V10", "systemd-timesyncd"),
+)
+
+SUBJECTS = ("net", "kernel", "fs", "dev", "vm")
+
+
+def profiles(controls: Iterable[Control]) -> tuple[list[str], list[str]]:
+    """Return which profiles PAM holds with these controls, and which not: Debian's own where a control is off."""
+    on = settings(controls, "pam")
+    inverse = {"enabled": "disabled", "disabled": "enabled"}
+    wanted = {name: on.get(name, inverse[value]) for name, value in settings(CONTROLS, "pam").items()}
+    if "pwquality" not in on:
+        del wanted["pwquality"]  # a package's own: its presence is not ours to judge
+    return (
+        [name for name, value in wanted.items() if value == "enabled"],
+        [name for name, value in wanted.items() if value == "disabled"],
+    )
+
+
+def packages(controls: Iterable[Control], state: str) -> list[str]:
+    """Return the packages that are installed, or gone, with these controls."""
+    return sorted(name for name, value in settings(controls, "package").items() if value == state)
+
+
+def sysctls(controls: Iterable[Control]) -> dict[str, dict[str, str]]:
+    """Return the kernel's settings by file: one for each subject, the first word of the keys."""
+    found = settings(controls, "sysctl")
+    return {
+        f"/etc/sysctl.d/90-mailhost-{subject}.conf": {
+            name: value for name, value in found.items() if name.startswith(f"{subject}.")
+        }
+        for subject in SUBJECTS
+    }
