@@ -8,6 +8,7 @@ import mailhost_file
 import mailhost_mount
 import mailhost_pam
 import mailhost_service
+import mailhost_sysctl
 
 __all__ = ["build_database", "database", "facts"]
 
@@ -74,10 +75,8 @@ def _sysctl(values, admin):
     for key, value in values.items():
         wrong = {name: entry for name, entry in live[key].items() if entry["value"] != value}
         found[key] = value if live[key] and not wrong else ", ".join(entry["value"] for entry in wrong.values())
-        if not live[key]:
-            absent[key] = "this kernel does not have it"
-        elif wrong and not any(entry["writable"] for entry in wrong.values()):
-            absent[key] = "this kernel does not let it be set from here"
+        if why := mailhost_sysctl.reason(live[key]):
+            absent[key] = why
     return found, absent
 
 

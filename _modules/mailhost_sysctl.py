@@ -8,12 +8,15 @@ from salt.exceptions import CommandExecutionError
 __all__ = ["put", "read"]
 
 ROOT = pathlib.Path("/proc/sys")
+# systemd(1) makes it where it runs in a container: there all but net.* are settings of the machine around it.
+CONTAINER = pathlib.Path("/run/systemd/container")
 
 
 def read(keys):
     """Return for each key what it stands for: value and writable, by the key's own name.
 
     ``*`` in a key stands for each network interface there is. A key that the kernel does not have stands for nothing.
+    What is the machine's around a container counts as not writable.
 
     CLI Example:
 
@@ -22,9 +25,11 @@ def read(keys):
         salt-ssh mail mailhost_sysctl.read '["net.ipv4.ip_forward", "net.ipv4.conf.*.send_redirects"]'
     """
     found = {}
+    contained = CONTAINER.exists()
     for key in keys:
+        ours = key.startswith("net.") or not contained
         found[key] = {
-            name: {"value": " ".join(path.read_text().split()), "writable": os.access(path, os.W_OK)}
+            name: {"value": " ".join(path.read_text().split()), "writable": ours and os.access(path, os.W_OK)}
             for name, path in _paths(key)
         }
     return found

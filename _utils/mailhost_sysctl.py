@@ -13,9 +13,22 @@ def text(settings: Mapping[str, str]) -> str:
     return HEAD + "".join(f"{name} = {value}\n" for name, value in settings.items()) if settings else ""
 
 
-def known(wanted: Mapping[str, Mapping[str, str]], live: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Return what is wanted, by file, without the keys this kernel does not have: ``sysctl --system`` fails on them."""
-    return {path: {name: value for name, value in held.items() if live.get(name)} for path, held in wanted.items()}
+def known(wanted: Mapping[str, Mapping[str, str]], live: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Return what is wanted, by file, without the keys that cannot be set here: ``sysctl --system`` fails on them."""
+    return {
+        path: {name: value for name, value in held.items() if not reason(live[name])} for path, held in wanted.items()
+    }
+
+
+def reason(entries: Mapping[str, Any]) -> str:
+    """Return why a key cannot be set here, "" when it can.
+
+    entries
+        What ``mailhost_sysctl.read`` found of the key.
+    """
+    if not entries:
+        return "this kernel does not have it"
+    return "" if all(entry["writable"] for entry in entries.values()) else "this kernel is not this host's to set"
 
 
 def plan(
@@ -37,13 +50,10 @@ def plan(
             changes[path] = mailhost_file.diff(texts[path] or "", text(held))
     for declared in wanted.values():
         for name, value in declared.items():
-            if not live.get(name):
-                refused[name] = "this kernel does not have it"
-            for key, entry in live.get(name, {}).items():
-                if entry["value"] == value:
-                    continue
-                if entry["writable"]:
+            if why := reason(live[name]):
+                refused[name] = why
+                continue
+            for key, entry in live[name].items():
+                if entry["value"] != value:
                     changes[key] = {"old": entry["value"], "new": value}
-                else:
-                    refused[key] = "this kernel does not let it be set from here"
     return changes, refused
