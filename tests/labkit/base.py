@@ -17,6 +17,7 @@ PACKAGES = (
     "systemd", "systemd-sysv", "systemd-timesyncd", "dbus", "libpam-systemd", "openssh-server", "python3", "sudo",
     "iproute2", "iputils-ping", "ca-certificates", "cron", "kmod", "procps", "less", "bash-completion", "vim-tiny",
     "netbase", "gnupg", "curl", "logrotate",
+    "wireguard-go",  # wg-quick falls back to it where this machine's kernel has no WireGuard
 )  # fmt: skip
 SHAPE = Path(__file__).with_name("vultr.sh")
 

@@ -27,6 +27,10 @@ PACKAGES = {
     "nsenter": "util-linux",
     "setpriv": "util-linux",
     "mkfs.btrfs": "btrfs-progs",
+    "ping": "iputils-ping",
+    "wg": "wireguard-tools",
+    "wg-quick": "wireguard-tools",
+    "wireguard-go": "wireguard-go",
 }
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
