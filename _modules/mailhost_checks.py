@@ -5,10 +5,12 @@ They read the pillar, so they work inside ``state.apply`` only.
 """
 
 import os
+import time
 
 import mailhost_access
 import mailhost_hardening
 import mailhost_sudo
+import mailhost_vpn
 from mailhost_proof import DONE, OPEN, PARTLY, judged, proof
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "ssh_keys",
     "ssh_proven",
     "sudo_without_password",
+    "vpn",
 ]
 
 
@@ -145,3 +148,29 @@ def hardening():
             PARTLY, ", ".join([*evidence, f"sshd: not in effect yet: {', '.join(w.split(':')[0] for w in later)}"])
         )
     return judged(failing, ", ".join(evidence))
+
+
+def vpn():
+    """Prove that the tunnel is as declared, now and at boot, and that nothing else leads to the VPN.
+
+    Done once a declared peer has shaken hands: until then the tunnel is only one that could work.
+    """
+    wanted = __pillar__["vpn"]
+    found = __salt__["mailhost_vpn.look"](wanted["interface"])
+    if found["file"]["kind"] is None and found["link"] is None:
+        return proof(OPEN, f"there is no {wanted['interface']}")
+    key = mailhost_vpn.private_key(found["file"].get("text"))
+    changes = mailhost_vpn.plan({"vpn": wanted, "private_key": key, "source": "missing"}, found)
+    failures = [f"{what} is not as declared" for what in changes]
+    networks = mailhost_vpn.networks(mailhost_vpn.addresses(wanted))
+    strays = set(networks) - set(__salt__["mailhost_vpn.unreachable"]())
+    failures += [f"{network} would follow the default route without the tunnel" for network in sorted(strays)]
+    if failures:
+        return proof(OPEN, "; ".join(failures))
+    up = f"{wanted['interface']} is up as {', '.join(mailhost_vpn.addresses(wanted))}"
+    if not wanted["peers"]:
+        return proof(PARTLY, f"{up}; no peer is declared in vpn.peers")
+    last = mailhost_vpn.last_handshake(wanted, found["device"])
+    if last is None:
+        return proof(PARTLY, f"{up}; no peer has shaken hands yet")
+    return proof(DONE, f"{up}; {last[0]} shook hands {mailhost_vpn.ago(time.time() - last[1])} ago")

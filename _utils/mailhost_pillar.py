@@ -48,6 +48,15 @@ def section(kind: type[T], doc: str) -> Any:
     return dataclasses.field(metadata={"section": kind, "doc": doc})
 
 
+def sections(kind: type[T], name: Callable[[Any], str], doc: str, *, example: str) -> Any:
+    """Declare a mapping of sections of one kind, by names that ``name`` parses; there may be none.
+
+    The example is a name, for pillar.example.
+    """
+    metadata = {"sections": kind, "name": name, "doc": doc, "example": example}
+    return dataclasses.field(kw_only=True, metadata=metadata)
+
+
 # What a single value may be. Each returns the value as the tree uses it or raises Invalid.
 
 
@@ -177,9 +186,57 @@ def controls_off(value: Any) -> dict[str, str]:
     return {control(name): " ".join(reason.split()) for name, reason in value.items()}
 
 
+def wireguard_key(value: Any) -> str:
+    """Parse a key of WireGuard, as wg(8) prints it. The value is never repeated in the message: it may be a secret."""
+    try:
+        # 32 bytes are 43 characters of base64 and one "="; b64decode alone would take other spellings of them.
+        raw = base64.b64decode(value, validate=True) if isinstance(value, str) else b""
+    except ValueError:
+        raw = b""
+    if len(raw) != 32 or base64.b64encode(raw).decode() != value:
+        raise Invalid("is not a key as wg genkey, wg pubkey and wg genpsk print it (44 characters that end in =)")
+    return str(value)
+
+
+def vpn_addresses(value: Any) -> tuple[str, ...]:
+    """Parse the list of a peer's addresses: single ones, or a network with its prefix length for a hub."""
+    if not isinstance(value, (list, tuple)) or not value:
+        raise Invalid("is not a list of addresses such as 10.100.0.2 or, for a hub, 10.100.0.0/24")
+    found = []
+    for entry in value:
+        try:
+            face = ipaddress.ip_interface(entry if isinstance(entry, str) else "")
+        except ValueError:
+            raise Invalid(f"{entry!r} is neither an address nor a network") from None
+        if face.ip != face.network.network_address:
+            raise Invalid(f"{entry!r} is an address in a network: write {face.ip} or {face.network}")
+        found.append(str(face.network))
+    if len(set(found)) != len(found):
+        raise Invalid("names an address twice")
+    return tuple(found)
+
+
+def endpoint(value: Any) -> str:
+    """Parse where a peer is: address and port.
+
+    No name: wg-quick would look it up, at start only, and a start without DNS would leave the host without its tunnel.
+    """
+    matched = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([0-9.]+)):(\d{1,5})", value) if isinstance(value, str) else None
+    if not matched:
+        raise Invalid(f"{value!r} is not an address and a port such as 203.0.113.5:51820 or [2001:db8::5]:51820")
+    try:
+        address = ipaddress.ip_address(matched[1] or matched[2])
+    except ValueError:
+        raise Invalid(f"{value!r} does not begin with an address") from None
+    number = port(int(matched[3]))
+    return f"[{address}]:{number}" if address.version == 6 else f"{address}:{number}"
+
+
 # useradd(8), --badname: what Debian takes as a login name without being asked twice.
 login_name = text_matching(r"[a-z_][a-z0-9_-]{0,31}", "a login name (small letters, digits, _ and -, 32 at most)")
 port = whole(1, 65535, "a port number")
+# RFC 1123 section 2.1: a peer's name becomes a host name.
+peer_name = text_matching(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "a name of small letters, digits and dashes")
 
 
 # The sections.
@@ -223,12 +280,58 @@ class Ssh:
     port: int = key(port, "port of sshd on the finished host", 2288)
 
 
+keepalive = whole(0, 65535, "a number of seconds")
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """Another machine of the VPN."""
+
+    public_key: str = key(
+        wireguard_key,
+        "the peer's public key, as wg pubkey prints it",
+        example="xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=",
+    )
+    addresses: tuple[str, ...] = key(
+        vpn_addresses, "what is behind the peer: its own addresses; for a hub the network", example="[10.100.0.2]"
+    )
+    endpoint: str | None = key(optional(endpoint), "where the peer is, address:port; null: it comes to us", None)
+    keepalive: int | None = key(
+        optional(keepalive), "seconds between keepalives to this peer; null: vpn.keepalive", None
+    )
+    preshared_key: str | None = key(
+        optional(wireguard_key),
+        "a second, symmetric key shared with this peer, from wg genpsk, or null",
+        None,
+        secret=True,
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Vpn:
     """The host's place in the VPN."""
 
     address: str = key(interface(4), "IPv4 address of the host in the VPN, with the prefix length", "10.100.0.25/24")
     address6: str | None = key(optional(interface(6)), "IPv6 address of the host in the VPN, or null", None)
+    interface: str = key(
+        text_matching(r"wg[a-z0-9]{1,13}", "the name of a WireGuard interface (wg, then small letters or digits)"),
+        "name of the interface",
+        "wg0",
+    )
+    port: int = key(port, "UDP port that WireGuard listens on", 51820)
+    keepalive: int = key(keepalive, "seconds between keepalives, so that a NAT on the way stays open; 0: none", 25)
+    mtu: int | None = key(
+        optional(whole(1280, 9000, "a number of bytes")), "MTU of the tunnel; null: wg-quick's choice", None
+    )
+    private_key: str | None = key(
+        optional(wireguard_key),
+        "the host's private key; null: one is made on the host and stays there",
+        None,
+        secret=True,
+    )
+    peers: dict[str, Peer] = sections(
+        Peer, peer_name, "the other machines of the VPN, by name; without this key: none", example="laptop"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,6 +399,8 @@ def _parse_section(kind: type, raw: Any, path: str, errors: list[str]) -> Any:
     for name, field in fields.items():
         if "section" in field.metadata:
             values[name] = _parse_section(field.metadata["section"], raw.get(name, {}), f"{path}{name}.", errors)
+        elif "sections" in field.metadata:
+            values[name] = _parse_sections(field, raw.get(name, {}), f"{path}{name}", errors)
         elif name in raw:
             try:
                 values[name] = field.metadata["parse"](raw[name])
@@ -304,6 +409,21 @@ def _parse_section(kind: type, raw: Any, path: str, errors: list[str]) -> Any:
         elif field.default is dataclasses.MISSING:
             errors.append(f"{path}{name}: is missing ({field.metadata['doc']})")
     return None if errors else kind(**values)
+
+
+def _parse_sections(field: Any, raw: Any, path: str, errors: list[str]) -> dict[str, Any]:
+    if not isinstance(raw, Mapping):
+        errors.append(f"{path}: {raw!r} is not a mapping of names to sections of keys")
+        return {}
+    values = {}
+    for name, inner in raw.items():
+        try:
+            parsed = field.metadata["name"](name)
+        except Invalid as error:
+            errors.append(f"{path}: {error}")
+        else:
+            values[parsed] = _parse_section(field.metadata["sections"], inner, f"{path}.{name}.", errors)
+    return values
 
 
 def _contradictions(pillar: Pillar) -> list[str]:
@@ -315,4 +435,32 @@ def _contradictions(pillar: Pillar) -> list[str]:
         found.append("access: root can be neither the admin nor the account that is removed")
     both = sorted(set(pillar.hardening.disabled or {}) & set(pillar.hardening.enabled or ()))
     found += [f"hardening.enabled: {name} is in hardening.disabled too" for name in both]
+    return found + _vpn_contradictions(pillar.vpn)
+
+
+def _vpn_contradictions(vpn: Vpn) -> list[str]:
+    """Return what is wrong between the VPN's addresses and its peers'."""
+    own: dict[int, Any] = {4: ipaddress.ip_interface(vpn.address)}
+    if vpn.address6:
+        own[6] = ipaddress.ip_interface(vpn.address6)
+    found: list[str] = []
+    keys: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for name, peer in vpn.peers.items():
+        if peer.public_key in keys:
+            found.append(f"vpn.peers.{name}.public_key: is that of {keys[peer.public_key]} too")
+        keys[peer.public_key] = name
+        for address in peer.addresses:
+            network = ipaddress.ip_network(address)
+            where = f"vpn.peers.{name}.addresses: {address}"
+            face = own.get(network.version)
+            if face is None:
+                found.append(f"{where} is an IPv6 address, and vpn.address6 gives the host none")
+            elif not network.subnet_of(face.network):
+                found.append(f"{where} is outside the VPN's network {face.network}")
+            elif network.network_address == face.ip and network.num_addresses == 1:
+                found.append(f"{where} is the host's own address")
+            elif address in taken:
+                found.append(f"{where} belongs to {taken[address]} too")
+            taken[address] = name
     return found

@@ -87,7 +87,7 @@ TASKS: tuple[Task, ...] = (
         sls="hardening.baseline",
         check="hardening",
     ),
-    Task("1.3.2", "WireGuard VPN", ("1.3.1",), "install_wireguard"),
+    Task("1.3.2", "WireGuard VPN", ("1.3.1",), "install_wireguard", sls="vpn.tunnel", check="vpn"),
     Task("1.3.3", "Network interfaces and DNS", ("1.3.2",), "verify_network_interfaces"),
     Task("1.3.4", "SSH on the VPN only, start-up dependency", ("1.3.3",), "configure_ssh_vpn_only"),
     Task("1.3.5", "fail2ban", ("1.3.1",), "install_fail2ban"),

@@ -53,6 +53,12 @@ def _keys(kind: Any, indent: str) -> Iterator[str]:
             yield f"{indent}{field.name}:"
             yield from _keys(field.metadata["section"], f"{indent}  ")
             continue
+        if "sections" in field.metadata:
+            yield f"{indent}# {field.metadata['doc']}"
+            yield f"{indent}{field.name}:"
+            yield f"{indent}  {field.metadata['example']}:"
+            yield from _keys(field.metadata["sections"], f"{indent}    ")
+            continue
         secret = " (secret)" if field.metadata["secret"] else ""
         yield f"{indent}# {field.metadata['doc']}{secret}"
         yield f"{indent}{field.name}: {_value(field)}"

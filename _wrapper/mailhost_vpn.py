@@ -1,0 +1,99 @@
+"""A peer's own configuration, made on the workstation: a peer's private key never comes near the host."""
+
+import base64
+import shutil
+import subprocess
+
+import yaml
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from salt.exceptions import CommandExecutionError
+
+import mailhost_endpoint
+import mailhost_pillar
+import mailhost_vpn
+
+__all__ = ["peer_config"]
+
+PLACEHOLDER = "<put your private key here>"
+
+
+def peer_config(name, new_key=False, qr=False):
+    """Print what a peer needs to reach the host, ready for its own wg-quick.
+
+    A key that is made is printed once and kept nowhere: the configuration goes straight to standard output, past Salt,
+    which would keep what a function returns below .salt/. What follows it are comments, so that all of it can be
+    redirected into a file.
+
+    name
+        The peer's name in ``vpn.peers`` of the pillar; with a new key it need not be there yet.
+    new_key
+        Whether to make a key pair; the lines of the pillar with the public half are shown.
+    qr
+        Whether to print a QR code too, for the app of a phone; needs qrencode on this machine.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_vpn.peer_config laptop new_key=True
+    """
+    try:
+        name = str(name)
+        vpn, own = _with_peer(dict(__pillar__["vpn"]), name, new_key)
+        private, public = _pair() if new_key else (PLACEHOLDER, vpn["peers"][name]["public_key"])
+        host = {
+            "name": __opts__["id"],
+            "public_key": __salt__["mailhost_vpn.public_key"](vpn["interface"]),
+            "address": _public_address(__opts__["id"]),
+        }
+        text = mailhost_vpn.peer_configuration(vpn, name, host, private)
+        code = _qr_code(text) if qr else ""
+    except CommandExecutionError as error:
+        __context__["retcode"] = 1
+        return str(error)
+    print(text + code, flush=True)
+    said = [f"Its private key is the one whose public half is {public}."]
+    if new_key:
+        said = ["Put into the pillar and apply vpn.tunnel:", *mailhost_vpn.pillar_lines(name, public, own).splitlines()]
+    return {"local": {"return": "\n".join(f"# {line}" for line in said), "out": "mailhost_text"}}
+
+
+def _with_peer(vpn, name, new_key):
+    """Return the section of the pillar with the peer in it, and the addresses it got when it was not."""
+    peer = vpn["peers"].get(name)
+    if peer:
+        if not mailhost_vpn.singles(peer):
+            raise CommandExecutionError(f"vpn.peers.{name}.addresses: has no address of its own, only networks")
+        return vpn, []
+    if not new_key:
+        known = ", ".join(sorted(vpn["peers"])) or "none"
+        raise CommandExecutionError(f"vpn.peers: no {name}, there are {known}; with new_key=True one is made")
+    try:
+        mailhost_pillar.peer_name(name)
+    except mailhost_pillar.Invalid as error:
+        raise CommandExecutionError(str(error)) from None
+    free = mailhost_vpn.free_addresses(vpn)
+    own = [f"{address}/{128 if ':' in address else 32}" for address in free]
+    made = {"addresses": own, "keepalive": None, "preshared_key": None}
+    return {**vpn, "peers": {**vpn["peers"], name: made}}, free
+
+
+def _pair():
+    """Return a new private key and its public half, as wg(8) spells them."""
+    key = X25519PrivateKey.generate()
+    private = mailhost_vpn.clamped(base64.b64encode(key.private_bytes_raw()).decode())
+    return private, base64.b64encode(key.public_key().public_bytes_raw()).decode()
+
+
+def _public_address(host_id):
+    """Return the address of the roster by which a host is reached from anywhere."""
+    with open(__context__["master_opts"]["roster_file"], encoding="utf-8") as roster:
+        return mailhost_endpoint.parse_host(host_id, yaml.safe_load(roster)[host_id]).addresses[0]
+
+
+def _qr_code(text):
+    """Return a text as a QR code of characters."""
+    program = shutil.which("qrencode")
+    if program is None:
+        raise CommandExecutionError("qrencode is not installed on this machine: apt-get install qrencode")
+    return subprocess.run([program, "-t", "ansiutf8"], input=text, capture_output=True, text=True, check=True).stdout
