@@ -31,6 +31,7 @@ def take():
     """
     if "mailhost.lock" in __context__:
         return False
+    pathlib.Path(__opts__["root_dir"]).parent.joinpath("salt_state.tgz").unlink(missing_ok=True)
     DIRECTORY.mkdir(mode=0o700, exist_ok=True)
     # O_CLOEXEC, Python's default: a daemon that the run starts must not go on holding the lock.
     handle = os.open(DIRECTORY / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -45,7 +46,6 @@ def take():
     os.write(handle, f"process {os.getpid()} from {came_from} since {time.strftime('%H:%M:%S %Z')}".encode())
     __context__["mailhost.lock"] = handle
     (DIRECTORY / mailhost_progress.NAME).write_text("", encoding="utf-8")
-    pathlib.Path(__opts__["root_dir"]).parent.joinpath("salt_state.tgz").unlink(missing_ok=True)
     return True
 
 

@@ -13,6 +13,8 @@ from salt.exceptions import SaltClientError
 
 import mailhost_endpoint
 import mailhost_environment
+import mailhost_interrupt
+import mailhost_place
 import mailhost_ssh
 
 # One look for the endpoint a run: Salt asks the roster more than once.
@@ -24,6 +26,7 @@ def targets(tgt, tgt_type="glob", **kwargs):
 
     Raises SaltClientError when the roster cannot be used, no host matches, or the only host asked for does not answer.
     """
+    mailhost_interrupt.end_honestly()
     root = pathlib.Path.cwd()
     hosts = _hosts()
     wanted = __utils__["roster_matcher.targets"](
@@ -76,11 +79,13 @@ def _pillar(host):
 
 
 def _look(root, host, alone):
-    """Return the endpoint of a host that answers, and say which it is."""
+    """Return the endpoint of a host that answers, and say which it is; the host is this salt-ssh's own from here on."""
     pillar = _pillar(host)
     ways = mailhost_endpoint.candidates(host, pillar)
     try:
-        endpoint = mailhost_ssh.find(root, host, ways)
+        endpoint = mailhost_ssh.find(root, host, ways, lambda way: _enter(root, host, way))
+    except mailhost_place.Taken as error:
+        raise SaltClientError(f"{host.id}: {error}; try again when it is done") from None
     except mailhost_ssh.Unreachable as error:
         if alone:
             raise SaltClientError(str(error)) from None
@@ -89,3 +94,13 @@ def _look(root, host, alone):
         return ways[-1]
     print(f"{host.id}: {pillar['environment']}, by {endpoint}", file=sys.stderr)
     return endpoint
+
+
+def _enter(root, host, endpoint):
+    """Log in over an endpoint and take the host's place; return "", or what went wrong."""
+    options = mailhost_ssh.options(root, host)
+    try:
+        return mailhost_place.take(options, endpoint, wait=0)
+    except mailhost_place.Taken as error:
+        print(f"{host.id}: {error}; waiting {mailhost_place.WAIT_SECONDS} s for it", file=sys.stderr)
+        return mailhost_place.take(options, endpoint, mailhost_place.WAIT_SECONDS)

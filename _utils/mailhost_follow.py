@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import mailhost_guard
+import mailhost_place
 import mailhost_progress
 import mailhost_registry
 import mailhost_ssh
@@ -33,8 +34,7 @@ class Follower(contextlib.AbstractContextManager["Follower"]):
         self._shown = ""
 
     def __enter__(self) -> "Follower":
-        follow = ["tail", "-q", "-n", "0", "-F", mailhost_progress.PATH]
-        words = follow if self._endpoint.user == "root" else ["sudo", "-n", *follow]
+        words = mailhost_place.as_root(self._endpoint, mailhost_place.FOLLOW)
         self._process = subprocess.Popen(
             mailhost_ssh.command(self._options, self._endpoint, *words),
             stdin=subprocess.DEVNULL,

@@ -12,7 +12,6 @@ from typing import Any
 
 DIRECTORY = "/run/mailhost"
 NAME = "progress"
-PATH = f"{DIRECTORY}/{NAME}"
 
 _USER = r"[a-z_][a-z0-9_-]{0,31}"
 

@@ -10,7 +10,7 @@ import socket
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from mailhost_endpoint import CONNECT_SECONDS, Endpoint, Host, ssh_options
 
@@ -62,7 +62,7 @@ def options(root: pathlib.Path, host: Host) -> list[str]:
 
 def command(options_: Iterable[str], endpoint: Endpoint, *words: str) -> list[str]:
     """Return the argument list of ssh that runs ``words`` over an endpoint."""
-    argv = ["ssh", "-n"]
+    argv = ["ssh"]
     for option in options_:
         argv += ["-o", option]
     argv += ["-o", f"ConnectTimeout={LOGIN_SECONDS}", "-p", str(endpoint.port), "-l", endpoint.user]
@@ -87,14 +87,17 @@ def login(options_: Iterable[str], endpoint: Endpoint, *words: str) -> str:
         except subprocess.TimeoutExpired:
             return "no answer to the login"
         stderr.seek(0)
-        lines = [line.strip() for line in stderr.read().splitlines() if line.strip()]
-    if done.returncode == 0:
-        return ""
+        return refusal(stderr.read(), done.returncode) if done.returncode else ""
+
+
+def refusal(stderr: str, returncode: int) -> str:
+    """Return why ssh failed, in a few words, from what it said."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     if any("REMOTE HOST IDENTIFICATION HAS CHANGED" in line for line in lines):
         return "its host key is not the one known: if you reinstalled the host, remove its line from .salt/known_hosts"
     if any("Host key verification failed" in line for line in lines):
         return "its host key is not the pinned one"
-    return lines[-1] if lines else f"ssh ended with {done.returncode}"
+    return lines[-1] if lines else f"ssh ended with {returncode}"
 
 
 def new_login(options_: Iterable[str], endpoint: Endpoint, *words: str) -> str:
@@ -143,10 +146,11 @@ def _wait(pending: dict[tuple[str, int], socket.socket]) -> dict[tuple[str, int]
     return answers
 
 
-def find(root: pathlib.Path, host: Host, endpoints: list[Endpoint]) -> Endpoint:
-    """Return the first endpoint that lets us in and lets us be root, the one of last time before others of its network.
+def find(root: pathlib.Path, host: Host, endpoints: list[Endpoint], enter: Callable[[Endpoint], str]) -> Endpoint:
+    """Return the first endpoint that lets us in, the one of last time before others of its network.
 
-    An admin whose sudo is damaged is of no use: root's own login, where there still is one, can repair it.
+    enter
+        Logs in over an endpoint and returns "", or what went wrong.
 
     Raises Unreachable with one line for each endpoint tried.
     """
@@ -156,8 +160,7 @@ def find(root: pathlib.Path, host: Host, endpoints: list[Endpoint]) -> Endpoint:
     ports = open_ports(ordered)
     said = []
     for endpoint in ordered:
-        become_root = [] if endpoint.user == "root" else ["sudo", "-n"]
-        answer = ports[endpoint.address, endpoint.port] or login(options(root, host), endpoint, *become_root, "true")
+        answer = ports[endpoint.address, endpoint.port] or enter(endpoint)
         if not answer:
             remember(root, host.id, endpoint)
             return endpoint

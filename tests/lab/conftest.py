@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from labkit import Host, Lab
-from labkit.checkout import Checkout
-from labkit.exactness import Exactness, measure, table
+from labkit.checkout import Checkout, Result
+from labkit.exactness import HEADER, Exactness, measure, table
 
-# Under this name a test's report carries its rows, also from the other processes of pytest-xdist.
-ROW = "exactness"
+# Under these names a test's report carries rows of tables, also from the other processes of pytest-xdist.
+EXACTNESS, FRONT_DOOR = "exactness", "front door"
 Exact = Callable[..., Exactness]
 
 
@@ -75,20 +76,39 @@ def exact(request: pytest.FixtureRequest) -> Exact:
 
     def judged(case: str, host: Host, checkout: Checkout, *sls: str) -> Exactness:
         found = measure(case, host, checkout, *sls)
-        request.node.user_properties.append((ROW, found.row()))
+        request.node.user_properties.append((EXACTNESS, found.row()))
         assert not found.wrong(), "\n".join(found.wrong())
         return found
 
     return judged
 
 
+@pytest.fixture
+def shown(request: pytest.FixtureRequest) -> Callable[[str, Result], None]:
+    """Put how a command ended into the table at the end."""
+
+    def add(case: str, result: Result) -> None:
+        lines = [line.strip() for line in (result.stderr + result.stdout).splitlines() if line.strip()]
+        said = [line for line in lines if not re.match(r"mail: (\w+, by|\d+/\d+) |mail: *$", line)] or [""]
+        row = (case, str(result.returncode), f"{result.seconds:.1f}", said[0][:100].replace("|", "/"))
+        request.node.user_properties.append((FRONT_DOOR, row))
+
+    return add
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table of exactness."""
+    """Print the tables."""
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
-    cases = [row for report in reports if report.when == "call" for name, row in report.user_properties if name == ROW]
-    if cases:
-        terminalreporter.section("dry run against apply, on real hosts")
-        terminalreporter.write_line(table(cases))
+    found = [pair for report in reports if report.when == "call" for pair in report.user_properties]
+    tables = {
+        EXACTNESS: ("dry run against apply, on real hosts", HEADER),
+        FRONT_DOOR: ("how salt-ssh ends", ("case", "exit code", "seconds", "what is said first")),
+    }
+    for name, (title, header) in tables.items():
+        rows = [row for kind, row in found if kind == name]
+        if rows:
+            terminalreporter.section(title)
+            terminalreporter.write_line(table(header, rows))
 
 
 def _kept(host: Host, snapshot: str) -> None:

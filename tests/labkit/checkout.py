@@ -147,10 +147,10 @@ class Checkout:
     # --- what the operator writes
 
     @staticmethod
-    def entry(host: Host, **changes: Any) -> dict[str, Any]:
+    def entry(server: Host, **changes: Any) -> dict[str, Any]:
         """Return a host's entry for the roster; ``changes`` replace keys of it, None removes one."""
-        key = str(host.directory / "id_ed25519")
-        whole = {"host": [host.ipv4, host.ipv6], "environment": "dev", "priv": key, **changes}
+        key = str(server.directory / "id_ed25519")
+        whole = {"host": [server.ipv4, server.ipv6], "environment": "dev", "priv": key, **changes}
         return {name: value for name, value in whole.items() if value is not None}
 
     @staticmethod

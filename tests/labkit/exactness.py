@@ -99,10 +99,10 @@ def measure(case: str, host: Host, checkout: Checkout, *sls: str) -> Exactness:
     return Exactness(case, dry, real, again, checkout.apply(*sls, test=True), touched)
 
 
-def table(cases: Iterable[Sequence[str]]) -> str:
-    """Return cases, each as `Exactness.row` gives it, as a Markdown table."""
-    rows = [HEADER, *cases]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+def table(header: Sequence[str], cases: Iterable[Sequence[str]]) -> str:
+    """Return cases as a Markdown table."""
+    rows = [header, *cases]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     cells = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
     cells.insert(1, ["-" * width for width in widths])
     return "\n".join(f"| {' | '.join(row)} |" for row in cells)

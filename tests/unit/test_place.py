@@ -1,0 +1,36 @@
+"""The words that take a host's place, and why ssh did not get that far."""
+
+import shlex
+import subprocess
+
+import pytest
+
+import mailhost_place
+import mailhost_ssh
+from mailhost_endpoint import Endpoint
+
+
+@pytest.mark.parametrize(("user", "before"), [("root", []), ("ada", ["sudo", "-n"])])
+def test_a_script_becomes_root_and_arrives_whole(user: str, before: list[str]) -> None:
+    script = "echo 'it'\"'\"'s here' $1\n"
+    words = mailhost_place.as_root(Endpoint("192.0.2.1", 22, user, "public"), script, "now")
+    # ssh joins the words with spaces and the user's shell on the host takes them apart.
+    assert shlex.split(" ".join(words)) == [*before, "bash", "-c", script, "mailhost", "now"]
+
+
+def test_the_script_is_one_that_bash_reads() -> None:
+    subprocess.run(["bash", "-n"], input=mailhost_place._SCRIPT, text=True, check=True)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "sentence"),
+    [
+        ("banner\nroot@192.0.2.1: Permission denied (publickey).\n", "root@192.0.2.1: Permission denied (publickey)."),
+        ("sudo: a password is required\n", "sudo: a password is required"),
+        ("@ REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.\n", "its host key is not the one known"),
+        ("No ED25519 host key is known\nHost key verification failed.\n", "its host key is not the pinned one"),
+        ("\n", "ssh ended with 255"),
+    ],
+)  # fmt: skip
+def test_why_ssh_failed(stderr: str, sentence: str) -> None:
+    assert mailhost_ssh.refusal(stderr, 255).startswith(sentence)
