@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -88,7 +89,7 @@ class Lab:
     def namespace(self, name: str) -> Namespace:
         """Return the namespace of a name on the lab's network, made when it is new."""
         address = self._address("namespaces", name)
-        if not address.handle.is_mount():
+        if not os.path.ismount(address.handle):  # Path.is_mount() knows only directories before Python 3.12
             net.do(address.unplug(), check=False)
             net.do(address.plug())
         return Namespace(address)
