@@ -7,9 +7,10 @@ import tempfile
 
 from salt.exceptions import CommandExecutionError
 
+import mailhost_rotation
 import mailhost_vpn
 
-__all__ = ["apply", "look", "make_key", "public_key", "tried", "unreachable"]
+__all__ = ["apply", "look", "make_key", "public_key", "tried", "try_key", "unreachable"]
 
 # wg(8) reads a configuration whole before it looks for the interface; this one is nobody's.
 NOBODYS = "wg-nobodys"
@@ -35,7 +36,7 @@ def look(interface):
         "active": unit["active"],
         "link": mailhost_vpn.parse_link(links, interface),
         "device": _devices().get(interface),
-        "rotating": os.path.exists(mailhost_vpn.next_key(interface)),
+        "rotating": os.path.exists(mailhost_vpn.trial_key(interface)),
     }
 
 
@@ -136,6 +137,50 @@ def apply(vpn, text, changes):
         __salt__["mailhost_file.replace"](_path(interface), before["text"], mode=0o600)
         _restart(interface)
         raise CommandExecutionError(f"{error}; the configuration before is back") from None
+
+
+def try_key(interface, delay, patience):
+    """Make a new key and let the interface have it on trial; return its public half.
+
+    The trial is a unit of its own, so that it goes on when this run's own connection stands still. However the unit
+    ends, the interface then has the key of its configuration: the new one if a peer has shaken hands, else the old one.
+
+    interface
+        The interface.
+    delay
+        Seconds until it has the new key.
+    patience
+        Seconds that peers then have to shake hands.
+
+    Raises CommandExecutionError when a trial is under way already, or the interface is not up.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_vpn.rotate_key
+    """
+    run = __salt__["mailhost_run.program"]
+    __salt__["mailhost_lock.take"]()
+    public_key(interface)
+    file = pathlib.Path(mailhost_vpn.trial_key(interface))
+    if file.exists():
+        raise CommandExecutionError(f"{interface}: a new key is on trial already")
+    program = file.with_suffix(".py")
+    program.write_text(pathlib.Path(mailhost_rotation.__file__).read_text(encoding="utf-8"), encoding="utf-8")
+    file.touch(0o600)
+    file.write_text(make_key(), encoding="utf-8")
+    unit = mailhost_vpn.ROTATION
+    options = [
+        f"--unit={unit}",
+        "--collect",
+        "--quiet",
+        f"--description=A new key of {interface} on trial",
+        f"--property=ExecStopPost=rm -f {file} {program}",
+        f"--property=ExecStopPost=systemctl reload {mailhost_vpn.unit(interface)}",
+    ]
+    run(["systemd-run", *options, "python3", str(program), interface, str(file), str(delay), str(patience)])
+    return run(["wg", "pubkey"], stdin=file.read_text(encoding="utf-8")).strip()
 
 
 def unreachable():

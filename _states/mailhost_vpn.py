@@ -23,7 +23,7 @@ def tunnel(name, vpn):
     found = __salt__["mailhost_vpn.look"](interface)
     if found["rotating"]:
         raise CommandExecutionError(
-            f"{mailhost_vpn.next_key(interface)}: a new key is being tried; apply again when it is kept or gone"
+            f"{interface}: a new key is on trial; apply again when `systemctl status {mailhost_vpn.ROTATION}` is over"
         )
     if found["file"]["kind"] not in (None, "file"):
         raise CommandExecutionError(

@@ -15,6 +15,7 @@ from salt.exceptions import CommandExecutionError
 import mailhost_file
 
 DIRECTORY = "/etc/wireguard"
+ROTATION = "vpn-key-rotation.service"
 # The kernel takes the route with the smallest metric: the tunnel's own, 0 or 256, before this one.
 METRIC = 1000000
 
@@ -24,9 +25,9 @@ def unit(interface: str) -> str:
     return f"wg-quick@{interface}.service"
 
 
-def next_key(interface: str) -> str:
-    """Return the file of a new private key that is being tried, while it is."""
-    return f"{DIRECTORY}/{interface}.key.new"
+def trial_key(interface: str) -> str:
+    """Return the file of a new private key on trial, there as long as the trial lasts."""
+    return f"/run/mailhost/{interface}.key"
 
 
 def addresses(vpn: Mapping[str, Any]) -> list[str]:
@@ -78,11 +79,6 @@ def private_key(text: str | None) -> str | None:
     """Return the private key of a configuration, or None where there is none or it is damaged."""
     found = re.search(r"^[ \t]*PrivateKey[ \t]*=[ \t]*([A-Za-z0-9+/]{43}=)[ \t]*$", text or "", re.MULTILINE | re.I)
     return found.group(1) if found else None
-
-
-def with_private_key(text: str, key: str) -> str:
-    """Return a configuration with another private key."""
-    return text.replace(private_key(text) or "", key)
 
 
 def clamped(key: str) -> str:

@@ -12,7 +12,7 @@ import mailhost_endpoint
 import mailhost_pillar
 import mailhost_vpn
 
-__all__ = ["peer_config"]
+__all__ = ["peer_config", "rotate_key"]
 
 PLACEHOLDER = "<put your private key here>"
 
@@ -56,6 +56,43 @@ def peer_config(name, new_key=False, qr=False):
     if new_key:
         said = ["Put into the pillar and apply vpn.tunnel:", *mailhost_vpn.pillar_lines(name, public, own).splitlines()]
     return {"local": {"return": "\n".join(f"# {line}" for line in said), "out": "mailhost_text"}}
+
+
+def rotate_key(minutes=1):
+    """Give the host a new private key; the old one is back unless a peer shakes hands with the new one.
+
+    Prints the new public half, which every peer must have. The tunnel's addresses stay, so connections through it only
+    stand still between the host's change and the peer's.
+
+    minutes
+        Minutes until the host changes; enough to tell the peers.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_vpn.rotate_key
+    """
+    vpn = __pillar__["vpn"]
+    if vpn["private_key"]:
+        __context__["retcode"] = 1
+        return "vpn.private_key: the key is the pillar's: put a new one there and apply vpn.tunnel"
+    patience = __pillar__["access"]["confirm_minutes"]
+    old = __salt__["mailhost_vpn.public_key"](vpn["interface"])
+    new = __salt__["mailhost_vpn.try_key"](vpn["interface"], 60 * int(minutes), 60 * patience)
+    return {
+        "local": {
+            "return": "\n".join(
+                [
+                    f"In {minutes} min the host's public key becomes {new}",
+                    f"Change it in every peer's configuration (PublicKey, now {old}) at about that time.",
+                    f"The old key is back {patience} min later unless a peer has shaken hands with the new one.",
+                    f"To stop it: systemctl stop {mailhost_vpn.ROTATION} on the host.",
+                ]
+            ),
+            "out": "mailhost_text",
+        }
+    }
 
 
 def _with_peer(vpn, name, new_key):
