@@ -5,13 +5,14 @@ import os
 import pathlib
 import pwd
 import tempfile
+import time
 
 from salt.exceptions import CommandExecutionError
 
 import mailhost_guard
 import mailhost_sshd
 
-__all__ = ["effective", "put", "restart", "try_out", "way_in"]
+__all__ = ["effective", "files", "handshake", "put", "restart", "try_out", "way_in"]
 
 MAIN = "/etc/ssh/sshd_config"
 
@@ -68,8 +69,37 @@ def try_out(text, user):
         raise CommandExecutionError(f"{user} could not log in any more: {said}")
 
 
-def put(path, text):
-    """Put a drop-in in place, or remove it when there is no text, and let sshd read it.
+def files():
+    """Return the texts of sshd's configuration by path: the main file and the drop-ins.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_sshd.files
+    """
+    there = [pathlib.Path(MAIN), *sorted(pathlib.Path(f"{MAIN}.d").glob("*.conf"))]
+    return {str(path): path.read_text(encoding="utf-8") for path in there if path.is_file()}
+
+
+def handshake(interface):
+    """Return the seconds since the last handshake of any peer on a WireGuard interface, None when there was none.
+
+    Raises CommandExecutionError when there is no such interface.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_sshd.handshake wg0
+    """
+    lines = __salt__["mailhost_run.program"](["wg", "show", interface, "latest-handshakes"]).splitlines()
+    times = [int(line.split()[1]) for line in lines]
+    return int(time.time()) - max(times) if any(times) else None
+
+
+def put(texts):
+    """Put configuration files in place by path, and let sshd read them.
 
     Raises CommandExecutionError when sshd refuses the whole of its configuration; it is not restarted then.
 
@@ -77,12 +107,10 @@ def put(path, text):
 
     .. code-block:: bash
 
-        salt-ssh mail mailhost_sshd.put /etc/ssh/sshd_config.d/00-root.conf 'PermitRootLogin no'
+        salt-ssh mail mailhost_sshd.put '{"/etc/ssh/sshd_config.d/00-root.conf": "PermitRootLogin no"}'
     """
-    if text:
+    for path, text in texts.items():
         __salt__["mailhost_file.replace"](path, text, mode=0o600)
-    else:
-        pathlib.Path(path).unlink(missing_ok=True)
     effective()
     restart()
 

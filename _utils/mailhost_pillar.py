@@ -269,7 +269,7 @@ class Access:
     admin: Admin = section(Admin, "the one account people log in with")
     default_user: str = key(login_name, "the provider's account that is removed", "linuxuser")
     confirm_minutes: int = key(
-        whole(2, 60, "a number of minutes"), "minutes until an unconfirmed change of access goes back by itself", 10
+        whole(1, 60, "a number of minutes"), "minutes until an unconfirmed change of access goes back by itself", 10
     )
 
 

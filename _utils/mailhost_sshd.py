@@ -1,8 +1,7 @@
 """sshd's settings: drop-ins, and what sshd says it makes of them. Pure."""
 
+import re
 from collections.abc import Iterable, Mapping
-
-DROP_INS = "/etc/ssh/sshd_config.d"
 
 
 def drop_in(settings: Iterable[Iterable[str]]) -> str:
@@ -54,3 +53,14 @@ def differing(found: Mapping[str, list[str]], settings: Iterable[tuple[str, str]
         for keyword, value in settings
         if value.lower() not in (line.lower() for line in found.get(keyword.lower(), []))
     ]
+
+
+def without(text: str, keyword: str) -> str:
+    """Return sshd_config text with every line of a keyword made a comment, for those that add up over all files."""
+    return re.sub(rf"^(\s*)({keyword}\s)", r"\1#\2", text, flags=re.MULTILINE | re.IGNORECASE)
+
+
+def sockets(found: Mapping[str, list[str]]) -> set[tuple[str, int]]:
+    """Return the addresses and ports that sshd listens on by its effective settings."""
+    pairs = (value.rpartition(":") for value in found.get("listenaddress", []))
+    return {(address.strip("[]"), int(port)) for address, _, port in pairs}

@@ -68,7 +68,7 @@ def keys(section: dict[str, Any], path: str = "") -> set[str]:
         ("access.admin.uid", "1000", "access.admin.uid: '1000' is not a user id of Debian's range for people from 1000 to 59999"),
         ("access.admin.uid", True, "access.admin.uid: True is not a user id of Debian's range for people from 1000 to 59999"),
         ("access.admin.shell", "bash", "access.admin.shell: 'bash' is not the path of a shell"),
-        ("access.confirm_minutes", 0, "access.confirm_minutes: 0 is not a number of minutes from 2 to 60"),
+        ("access.confirm_minutes", 0, "access.confirm_minutes: 0 is not a number of minutes from 1 to 60"),
         ("access.admin.colour", "red", "access.admin.colour: no such key; here are ssh_keys, name, uid, shell, password_hash"),
         ("access", "open", "access: 'open' is not a section of keys"),
         ("ssh.port", 70000, "ssh.port: 70000 is not a port number from 1 to 65535"),

@@ -94,3 +94,15 @@ def test_a_setting_that_another_file_has_won_is_named() -> None:
     assert mailhost_sshd.differing(found, [("PermitRootLogin", "no"), ("Port", "2288")]) == [
         "PermitRootLogin is yes, not no"
     ]
+
+
+def test_ports_and_addresses_of_other_files_are_silenced() -> None:
+    text = "Port 22\n#Port 23\n  port 24\nPortal x\nMatch User ada\n  PermitTTY no\n"
+    silent = mailhost_sshd.without(text, "Port")
+    assert silent == "#Port 22\n#Port 23\n  #port 24\nPortal x\nMatch User ada\n  PermitTTY no\n"
+    assert mailhost_sshd.without(silent, "Port") == silent
+
+
+def test_where_sshd_listens() -> None:
+    found = mailhost_sshd.effective("listenaddress 0.0.0.0:22\nlistenaddress [::]:22\nlistenaddress 10.0.0.1:2288\n")
+    assert mailhost_sshd.sockets(found) == {("0.0.0.0", 22), ("::", 22), ("10.0.0.1", 2288)}

@@ -1,0 +1,308 @@
+"""Nobody is locked out: changes of access on a real host, good ones, bad ones, and with everything dying in between.
+
+Every test ends with the operator logged in.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from labkit import Host
+from labkit.checkout import Checkout, Run
+
+pytestmark = pytest.mark.lab
+
+ADMIN = "phalkonadmin"
+DROP_IN = "/etc/ssh/sshd_config.d/00-mailhost-scratch.conf"
+GUARD = "/usr/local/sbin/mailhost-guard"
+
+
+def scratch(checkout: Checkout, function: str, **arguments: object) -> None:
+    """Write a state file that changes access after all that is needed for it."""
+    (checkout.directory / "salt/scratch.sls").write_text(
+        f"""#!py
+from mailhost_sls import state
+
+def run():
+    return {{
+        "include": ["access.ssh_proven"],
+        "scratch": state({function!r}, name={DROP_IN!r}, require=[{{"sls": "access.ssh_proven"}}], **{arguments!r}),
+    }}
+"""
+    )
+
+
+def settings(checkout: Checkout, *declared: list[str]) -> None:
+    scratch(checkout, "mailhost_sshd.settings", declared=list(declared), admin=ADMIN)
+
+
+def apply(checkout: Checkout) -> Run:
+    return checkout.apply("scratch")
+
+
+def admin_gets_in(host: Host, port: int = 22) -> bool:
+    return host.ssh(["sudo", "-n", "true"], user=ADMIN, port=port, check=False).returncode == 0
+
+
+def guard(host: Host, command: str = "status") -> str:
+    return host.run([GUARD, command], check=False).stdout.strip()
+
+
+def timer_fires(host: Host) -> None:
+    """Do what the timer does when its time has come."""
+    host.run(["systemctl", "start", "mailhost-guard.service"])
+
+
+def nothing_is_armed(host: Host) -> bool:
+    found = host.run(["systemctl", "list-unit-files", "--quiet", "mailhost-guard.timer"], check=False).stdout.strip()
+    return guard(host) == "nothing is armed" and found == ""
+
+
+@pytest.fixture
+def blind(monkeypatch: pytest.MonkeyPatch) -> Callable[[Checkout], None]:
+    """Return how to keep a workstation from confirming anything: a stand-in for one that lost the way."""
+
+    def made(checkout: Checkout) -> None:
+        follow = checkout.directory / "_utils/mailhost_follow.py"
+        text = follow.read_text()
+        assert '"confirm": self._confirm' in text
+        follow.write_text(text.replace('"confirm": self._confirm', '"confirm": lambda way: None'))
+
+    return made
+
+
+def test_a_good_change_is_confirmed_by_the_run_itself(converged: Host, checkout: Checkout) -> None:
+    settings(checkout, ["MaxAuthTries", "3"])
+    run = apply(checkout)
+    assert run.returncode == 0, run.result
+    assert "armed, goes back in 10 min" in run.stderr
+    assert "confirmed by a new login" in run.stderr
+    assert nothing_is_armed(converged)
+    assert "maxauthtries 3" in converged.run(["sshd", "-T"]).stdout
+    assert apply(checkout).changed == {}
+
+
+@pytest.mark.parametrize(
+    ("declared", "words"),
+    [
+        (["MaxAuthTires", "3"], "sshd refuses this"),
+        (["AllowUsers", "nobody"], "allowusers names nobody only"),
+        (["PubkeyAuthentication", "no"], "sshd would take no keys"),
+        (["AuthenticationMethods", "publickey,password"], "sshd would ask for publickey,password"),
+        (["DenyGroups", "sudo"], "denygroups names sudo"),
+        (["AuthorizedKeysFile", "/nowhere"], "sshd would not read .ssh/authorized_keys"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_change_that_would_lock_out_is_refused_before_anything_is_touched(
+    converged: Host, checkout: Checkout, declared: list[str], words: str
+) -> None:
+    before = converged.run(["sh", "-c", "ls -la --time-style=full-iso /etc/ssh /etc/ssh/sshd_config.d"]).stdout
+    settings(checkout, declared)
+    for run in (checkout.apply("scratch", test=True), apply(checkout)):
+        assert run.returncode != 0
+        assert words in run["scratch"].comment
+        assert "armed" not in run.stderr
+    assert converged.run(["sh", "-c", "ls -la --time-style=full-iso /etc/ssh /etc/ssh/sshd_config.d"]).stdout == before
+    assert admin_gets_in(converged)
+
+
+def test_an_address_that_is_not_there_goes_back_at_once(converged: Host, checkout: Checkout) -> None:
+    """sshd -t says yes to it, and sshd dies of it."""
+    settings(checkout, ["ListenAddress", "192.0.2.1"])
+    run = apply(checkout)
+    assert run.returncode != 0
+    assert "everything is as it was" in run.stderr
+    assert nothing_is_armed(converged)
+    assert admin_gets_in(converged)
+    assert converged.run(["test", "-e", DROP_IN], check=False).returncode == 1
+
+
+def test_an_admin_without_a_key_stops_the_change(converged: Host, checkout: Checkout) -> None:
+    """The keys are put right before the change in a run of ours, so this asks the guard itself."""
+    scratch(checkout, "mailhost_sshd.settings", declared=[["MaxAuthTries", "3"]], admin="games")
+    run = apply(checkout)
+    assert run.returncode != 0
+    assert "games has no key to log in with" in run["scratch"].comment
+    assert admin_gets_in(converged)
+    assert nothing_is_armed(converged)
+
+
+def test_what_nobody_confirms_goes_back(converged: Host, checkout: Checkout, blind: Callable[[Checkout], None]) -> None:
+    blind(checkout)
+    settings(checkout, ["MaxAuthTries", "3"])
+    run = apply(checkout)
+    assert run.returncode != 0
+    assert "goes back at" in run["scratch"].comment
+    assert guard(converged).startswith("sshd: ")
+    assert "maxauthtries 3" in converged.run(["sshd", "-T"]).stdout
+    timer_fires(converged)
+    assert nothing_is_armed(converged)
+    assert "maxauthtries 6" in converged.run(["sshd", "-T"]).stdout
+    assert admin_gets_in(converged)
+    told = checkout.apply("access.admin")
+    assert told.returncode == 0
+    assert "was not confirmed, everything went back at" in told.stderr
+    assert "went back" not in checkout.apply("access.admin").stderr
+
+
+def test_the_timer_itself_takes_it_back(converged: Host, checkout: Checkout, blind: Callable[[Checkout], None]) -> None:
+    blind(checkout)
+    pillar = checkout.good_pillar(converged)
+    pillar["access"]["confirm_minutes"] = 1
+    checkout.pillar(pillar)
+    settings(checkout, ["MaxAuthTries", "3"])
+    assert apply(checkout).returncode != 0
+    until = time.monotonic() + 90
+    while guard(converged) != "nothing is armed":
+        assert time.monotonic() < until, "the timer did not fire"
+        time.sleep(2)
+    assert "maxauthtries 6" in converged.run(["sshd", "-T"]).stdout
+    assert admin_gets_in(converged)
+
+
+def test_the_next_run_confirms(converged: Host, checkout: Checkout, blind: Callable[[Checkout], None]) -> None:
+    blind(checkout)
+    settings(checkout, ["MaxAuthTries", "3"])
+    assert apply(checkout).returncode != 0
+    dry = checkout.apply("scratch", test=True)
+    assert dry.returncode == 0
+    assert guard(converged).startswith("sshd: "), "a dry run confirms nothing"
+    run = apply(checkout)
+    assert run.returncode == 0, run.result
+    assert run.changed == {}
+    assert nothing_is_armed(converged)
+
+
+def test_confirming_by_hand(converged: Host, checkout: Checkout, blind: Callable[[Checkout], None]) -> None:
+    blind(checkout)
+    settings(checkout, ["MaxAuthTries", "3"])
+    assert apply(checkout).returncode != 0
+    done = checkout.salt("mail", "mailhost_access.confirm")
+    assert done.returncode == 0, done
+    assert "confirmed" in done.stdout
+    assert nothing_is_armed(converged)
+    again = checkout.salt("mail", "mailhost_access.confirm")
+    assert again.returncode != 0
+    assert "nothing waits to be confirmed" in again.stdout + again.stderr
+
+
+def test_only_a_login_by_the_new_way_confirms(converged: Host, checkout: Checkout) -> None:
+    """sshd is moved to a port that the firewall drops: the old port is still there, and a login by it proves nothing."""
+    converged.run(["iptables", "-I", "INPUT", "-p", "tcp", "--dport", "2288", "-j", "DROP"])
+    scratch(checkout, "mailhost_sshd.on_port", port=2288, admin=ADMIN)
+    run = apply(checkout)
+    assert run.returncode != 0
+    assert "sshd on port 2288 too" in guard(converged)
+    for attempt in (apply(checkout), checkout.apply("access.admin")):
+        assert attempt.returncode != 0
+        assert "not by the new way" in str(attempt.result)
+    assert admin_gets_in(converged)
+    timer_fires(converged)
+    assert nothing_is_armed(converged)
+    assert (
+        converged.run(["sshd", "-T"]).stdout.count("\nport ") + converged.run(["sshd", "-T"]).stdout.startswith("port ")
+        == 1
+    )
+    assert admin_gets_in(converged)
+
+
+def test_a_moved_port_is_found_by_the_next_run(converged: Host, checkout: Checkout) -> None:
+    scratch(checkout, "mailhost_sshd.on_port", port=2288, admin=ADMIN)
+    run = apply(checkout)
+    assert run.returncode == 0, run.result
+    assert admin_gets_in(converged, 2288)
+    assert not admin_gets_in(converged, 22)
+    again = apply(checkout)
+    assert again.changed == {}
+    assert ":2288 (public)" in again.stderr
+
+
+def test_a_reboot_before_the_confirmation_takes_it_back(
+    converged: Host, checkout: Checkout, blind: Callable[[Checkout], None]
+) -> None:
+    blind(checkout)
+    settings(checkout, ["MaxAuthTries", "3"])
+    assert apply(checkout).returncode != 0
+    converged.reboot()
+    assert guard(converged).startswith("sshd: "), "armed over the reboot"
+    assert converged.run(["systemctl", "is-active", "mailhost-guard.timer"]).stdout.strip() == "active"
+    timer_fires(converged)
+    assert "maxauthtries 6" in converged.run(["sshd", "-T"]).stdout
+    assert admin_gets_in(converged)
+
+
+@pytest.mark.parametrize("how", ["connection", "workstation"])
+def test_a_run_that_dies_in_the_middle_locks_nobody_out(converged: Host, checkout: Checkout, how: str) -> None:
+    settings(checkout, ["MaxAuthTries", "3"])
+    process = checkout.start("mail", "state.apply", "scratch")
+    wait_until_armed(converged)
+    if how == "workstation":
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        converged.run(["pkill", "-KILL", "-f", "^sshd-session: phalkonadmin"], check=False)
+    process.communicate(timeout=120)
+    settle(converged, checkout)
+
+
+def wait_until_armed(host: Host) -> None:
+    until = time.monotonic() + 60
+    while host.run(["test", "-e", "/var/lib/mailhost/guard/armed.json"], check=False).returncode:
+        assert time.monotonic() < until, "nothing was ever armed"
+        time.sleep(0.05)
+
+
+def settle(host: Host, checkout: Checkout) -> None:
+    """Whatever happened: the admin gets in, the tree can be applied, and then nothing changes."""
+    assert admin_gets_in(host)
+    until = time.monotonic() + 90
+    while (run := apply(checkout)).returncode and "another run is under way" in str(run.result):
+        assert time.monotonic() < until
+        time.sleep(2)
+    assert run.returncode == 0, run.result
+    assert nothing_is_armed(host)
+    assert apply(checkout).changed == {}
+    assert admin_gets_in(host)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_power_cut_at_any_moment_locks_nobody_out(converged: Host, checkout: Checkout, seed: int) -> None:
+    settings(checkout, ["MaxAuthTries", "3"])
+    process = checkout.start("mail", "state.apply", "scratch")
+    moment = random.Random(seed).uniform(0.2, 5.0)
+    time.sleep(moment)
+    converged.power_cut()
+    process.communicate(timeout=120)
+    converged.boot()
+    settle(converged, checkout)
+
+
+def test_a_second_run_while_armed_changes_nothing_it_cannot_take_back(
+    converged: Host, checkout: Checkout, blind: Callable[[Checkout], None]
+) -> None:
+    blind(checkout)
+    converged.run(["iptables", "-I", "INPUT", "-p", "tcp", "--dport", "2288", "-j", "DROP"])
+    scratch(checkout, "mailhost_sshd.on_port", port=2288, admin=ADMIN)
+    assert apply(checkout).returncode != 0
+    converged.run(["chmod", "0444", "/etc/sudoers.d/90-nopasswd-sudo"])
+    second = checkout.apply("access.sudo")
+    assert second.returncode != 0
+    assert second.changed == {}
+    mode = converged.run(["stat", "-c", "%a", "/etc/sudoers.d/90-nopasswd-sudo"]).stdout.strip()
+    assert mode == "444"
+    timer_fires(converged)
+    assert checkout.apply("access.sudo").returncode == 0
+
+
+def test_two_runs_at_once_are_one(converged: Host, checkout: Checkout) -> None:
+    settings(checkout, ["MaxAuthTries", "3"])
+    runs = [checkout.start("mail", "state.apply", "scratch", "--out=json") for _ in range(2)]
+    results = [Checkout.finish(process, time.monotonic()) for process in runs]
+    assert any(result.returncode == 0 for result in results), results
+    settle(converged, checkout)
