@@ -11,7 +11,7 @@ import mailhost_guard
 
 __all__ = ["commit", "settle", "status"]
 
-WAIT_SECONDS = 40
+WAIT_SECONDS = 20
 
 
 def commit(what, paths, change, login, units=()):

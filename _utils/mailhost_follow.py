@@ -32,6 +32,7 @@ class Follower(contextlib.AbstractContextManager["Follower"]):
         self._begun = 0
         self._tried: set[str] = set()
         self._shown = ""
+        self._noted = False
 
     def __enter__(self) -> "Follower":
         words = mailhost_place.as_root(self._endpoint, mailhost_place.FOLLOW)
@@ -47,6 +48,8 @@ class Follower(contextlib.AbstractContextManager["Follower"]):
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._noted:
+            self._thread.join(0.5)  # what was said last may still be on its way
         self._process.terminate()
         self._process.wait()
         self._thread.join(2)
@@ -68,6 +71,7 @@ class Follower(contextlib.AbstractContextManager["Follower"]):
 
     def _say(self, words: str) -> None:
         """Say something in a line of its own."""
+        self._noted = True
         clear = "\r\033[K" if sys.stderr.isatty() else ""
         print(f"{clear}{self._host}: {words}", file=sys.stderr, flush=True)
 

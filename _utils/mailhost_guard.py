@@ -97,7 +97,7 @@ def arm(what: str, paths: Iterable[str], units: Iterable[str], login: dict[str, 
     HOME.chmod(0o700)
     for path in paths:
         if os.path.lexists(path):
-            _run("cp", "-a", "--parents", path, str(snapshot))
+            _copy(path, snapshot)
     entry = {
         "what": what,
         "paths": list(paths),
@@ -234,25 +234,35 @@ def revert() -> str:
 
 def _put_back(path: str, failed: pathlib.Path) -> None:
     """Let one path be as in the snapshot, and keep what is there now."""
-    kept = HOME / "snapshot" / path.lstrip("/")
-    if os.path.lexists(path):
-        _run("cp", "-a", "--parents", path, str(failed))
-    if not os.path.lexists(kept):
-        shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else pathlib.Path(path).unlink(
-            missing_ok=True
-        )
-        return
-    if kept.is_dir() and not kept.is_symlink():
+    kept, there = HOME / "snapshot" / path.lstrip("/"), pathlib.Path(path)
+    if os.path.lexists(there):
+        _copy(path, failed)
+    _remove_new(there, kept)
+    if os.path.lexists(kept):
         # In place: a directory may be a mount point, and what reads it must never find it gone.
-        pathlib.Path(path).mkdir(parents=True, exist_ok=True)
-        for name in os.listdir(path):
-            if not os.path.lexists(kept / name):
-                inner = pathlib.Path(path, name)
-                shutil.rmtree(inner) if inner.is_dir() and not inner.is_symlink() else inner.unlink()
-        _run("cp", "-a", f"{kept}/.", path)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        _run("cp", "-a", "--remove-destination", "--no-target-directory", str(kept), path)
+
+
+def _copy(path: str, below: pathlib.Path) -> None:
+    """Copy a path with all its attributes to its place below a directory."""
+    copy = below / path.lstrip("/")
+    copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _run("cp", "-a", "--no-target-directory", path, str(copy))
+
+
+def _remove_new(there: pathlib.Path, kept: pathlib.Path) -> None:
+    """Remove what is not in the snapshot, or is there as something else."""
+    if not os.path.lexists(there):
+        return
+    if not there.is_dir() or there.is_symlink():
+        if not os.path.lexists(kept) or kept.is_dir():
+            there.unlink()
+    elif not kept.is_dir() or kept.is_symlink():
+        shutil.rmtree(there)
     else:
-        pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-        _run("cp", "-a", "--remove-destination", str(kept), path)
+        for name in os.listdir(there):
+            _remove_new(there / name, kept / name)
 
 
 def _unit_back(unit: str, was: dict[str, bool]) -> None:

@@ -1,5 +1,6 @@
 """Which login confirms a change of access, and what the host may ask of the workstation."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,3 +74,35 @@ def test_the_host_may_say(line: str) -> None:
 )
 def test_anything_else_is_not_listened_to(line: str) -> None:
     assert mailhost_progress.parse(line) is None
+
+
+def test_going_back_removes_what_is_new_and_restores_what_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailhost_guard, "HOME", tmp_path / "home")
+    live, failed = tmp_path / "etc", tmp_path / "failed"
+    kept = tmp_path / "home/snapshot" / str(live).lstrip("/")
+    for directory in (live / "d", live / "was_file", kept / "d", failed):
+        directory.mkdir(parents=True)
+    for path, text in {
+        live / "d/new": "new",
+        live / "d/changed": "new",
+        live / "link": "new",
+        kept / "d/changed": "old",
+        kept / "d/removed": "old",
+        kept / "was_file": "old",
+    }.items():
+        path.write_text(text)
+    (kept / "link").symlink_to("d")
+    mailhost_guard._put_back(str(live), failed)
+    found = {str(path.relative_to(live)): path.read_text() for path in live.rglob("*") if path.is_file()}
+    assert found == {"d/changed": "old", "d/removed": "old", "was_file": "old"}
+    assert (live / "link").is_symlink()
+    assert (failed / str(live).lstrip("/") / "d/new").read_text() == "new"
+
+
+def test_what_was_not_there_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailhost_guard, "HOME", tmp_path / "home")
+    (tmp_path / "file").write_text("new")
+    (tmp_path / "failed").mkdir()
+    mailhost_guard._put_back(str(tmp_path / "file"), tmp_path / "failed")
+    mailhost_guard._put_back(str(tmp_path / "never"), tmp_path / "failed")
+    assert not (tmp_path / "file").exists()
