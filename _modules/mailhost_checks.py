@@ -8,6 +8,7 @@ import os
 import time
 
 import mailhost_access
+import mailhost_firewall
 import mailhost_hardening
 import mailhost_sudo
 import mailhost_vpn
@@ -17,6 +18,7 @@ __all__ = [
     "admin",
     "cleaned_up",
     "default_user_absent",
+    "firewall",
     "hardening",
     "ssh_keys",
     "ssh_proven",
@@ -174,3 +176,15 @@ def vpn():
     if last is None:
         return proof(PARTLY, f"{up}; no peer has shaken hands yet")
     return proof(DONE, f"{up}; {last[0]} shook hands {mailhost_vpn.ago(time.time() - last[1])} ago")
+
+
+def firewall():
+    """Prove that ufw and the kernel let in what is declared, and that nothing else is let in."""
+    seen = __salt__["mailhost_firewall.look"]()
+    if not seen["installed"]:
+        return proof(OPEN, "ufw is not installed")
+    wanted = mailhost_firewall.declared(__pillar__)
+    failures, besides = mailhost_firewall.judge(wanted, seen)
+    if failures:
+        return proof(OPEN, "; ".join(failures))
+    return proof(PARTLY, "; ".join(besides)) if besides else proof(DONE, mailhost_firewall.said(wanted))

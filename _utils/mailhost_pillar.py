@@ -232,6 +232,42 @@ def endpoint(value: Any) -> str:
     return f"[{address}]:{number}" if address.version == 6 else f"{address}:{number}"
 
 
+def firewall_rules(value: Any) -> tuple[dict[str, Any], ...]:
+    """Parse the list of what the firewall lets in; protocol is tcp and limited is false where they are not given."""
+    if not isinstance(value, (list, tuple)):
+        raise Invalid("is not a list of rules such as {port: 25, from: public, comment: SMTP}")
+    known: dict[str, Callable[[Any], Any]] = {
+        "port": port,
+        "protocol": text_matching("tcp|udp", "tcp or udp"),
+        "from": text_matching("public|vpn", "public or vpn"),
+        "limited": flag,
+        # ufw keeps it in its rules file and shows it in its status; it takes no quotes.
+        "comment": text_matching(r"[^\x00-\x1f\x7f'\"]{1,60}", "a comment of 60 characters at most, without quotes"),
+    }
+    found = []
+    for number, row in enumerate(value, 1):
+        if not isinstance(row, Mapping):
+            raise Invalid(f"rule {number}: {row!r} is not a mapping such as {{port: 25, from: public, comment: SMTP}}")
+        given = {"protocol": "tcp", "limited": False, **row}
+        for name in (*given, *known):
+            if name not in known:
+                raise Invalid(f"rule {number}: {name}: no such key; here are {', '.join(known)}")
+            if name not in given:
+                raise Invalid(f"rule {number}: {name}: is missing")
+        parsed = {}
+        for name, parse in known.items():
+            try:
+                parsed[name] = parse(given[name])
+            except Invalid as error:
+                raise Invalid(f"rule {number}: {name}: {error}") from None
+        found.append(parsed)
+    places = [(row["port"], row["protocol"]) for row in found]
+    for place in places:
+        if places.count(place) > 1:
+            raise Invalid(f"names port {place[0]}/{place[1]} twice")
+    return tuple(found)
+
+
 # useradd(8), --badname: what Debian takes as a login name without being asked twice.
 login_name = text_matching(r"[a-z_][a-z0-9_-]{0,31}", "a login name (small letters, digits, _ and -, 32 at most)")
 port = whole(1, 65535, "a port number")
@@ -351,6 +387,32 @@ class Hardening:
     )
 
 
+# What a mail host serves: to everybody, and to the VPN only.
+SERVICES = firewall_rules(
+    [
+        {"port": 25, "from": "public", "comment": "SMTP"},
+        {"port": 465, "from": "public", "comment": "submission by TLS"},
+        {"port": 587, "from": "public", "limited": True, "comment": "submission"},
+        {"port": 80, "from": "public", "comment": "certificates by ACME"},
+        {"port": 993, "from": "vpn", "comment": "IMAP by TLS"},
+        {"port": 443, "from": "vpn", "comment": "web mail"},
+        {"port": 5432, "from": "vpn", "comment": "PostgreSQL"},
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Firewall:
+    """What may come in besides SSH (ssh.port, by the VPN) and WireGuard (vpn.port)."""
+
+    rules: tuple[dict[str, Any], ...] = key(
+        firewall_rules,
+        "what is let in besides ssh.port by the VPN and vpn.port; of services on the host and in containers alike",
+        SERVICES,
+    )
+    prune: bool = key(flag, "whether rules of ufw that nobody declared are removed; else they are reported", False)
+
+
 @dataclasses.dataclass(frozen=True)
 class Pillar:
     """All of it."""
@@ -359,6 +421,7 @@ class Pillar:
     ssh: Ssh = section(Ssh, "where sshd listens in the end")
     vpn: Vpn = section(Vpn, "the host's place in the VPN")
     hardening: Hardening = section(Hardening, "which hardening controls hold")
+    firewall: Firewall = section(Firewall, "what may come in")
 
 
 def parse(raw: Mapping[str, Any]) -> Pillar:
@@ -435,7 +498,21 @@ def _contradictions(pillar: Pillar) -> list[str]:
         found.append("access: root can be neither the admin nor the account that is removed")
     both = sorted(set(pillar.hardening.disabled or {}) & set(pillar.hardening.enabled or ()))
     found += [f"hardening.enabled: {name} is in hardening.disabled too" for name in both]
-    return found + _vpn_contradictions(pillar.vpn)
+    return found + _firewall_contradictions(pillar) + _vpn_contradictions(pillar.vpn)
+
+
+def _firewall_contradictions(pillar: Pillar) -> list[str]:
+    """Return the rules that say again, or otherwise, what other sections say."""
+    own = {
+        (pillar.ssh.port, "tcp"): "ssh.port, let in by the VPN",
+        (22, "tcp"): "SSH's first port, open while sshd listens there",
+        (pillar.vpn.port, "udp"): "vpn.port, let in already",
+    }
+    return [
+        f"firewall.rules: port {row['port']}/{row['protocol']} is {own[row['port'], row['protocol']]}"
+        for row in pillar.firewall.rules
+        if (row["port"], row["protocol"]) in own
+    ]
 
 
 def _vpn_contradictions(vpn: Vpn) -> list[str]:

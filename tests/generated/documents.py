@@ -61,7 +61,7 @@ def _keys(kind: Any, indent: str) -> Iterator[str]:
             continue
         secret = " (secret)" if field.metadata["secret"] else ""
         yield f"{indent}# {field.metadata['doc']}{secret}"
-        yield f"{indent}{field.name}: {_value(field)}"
+        yield f"{indent}{field.name}: {_value(field)}".replace(": \n", ":\n")
 
 
 def _value(field: Any) -> str:
@@ -70,6 +70,11 @@ def _value(field: Any) -> str:
         return field.metadata["example"]  # type: ignore[no-any-return]
     if field.default is None:
         return "null"
-    if isinstance(field.default, bool):
-        return str(field.default).lower()
-    return str(field.default)
+    if isinstance(field.default, tuple):
+        rows = (", ".join(f"{name}: {_scalar(value)}" for name, value in row.items()) for row in field.default)
+        return "".join(f"\n    - {{{row}}}" for row in rows)
+    return _scalar(field.default)
+
+
+def _scalar(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

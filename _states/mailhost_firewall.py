@@ -1,0 +1,57 @@
+"""The firewall lets in what is declared, and the operator is not cut off by it."""
+
+from salt.exceptions import CommandExecutionError
+
+import mailhost_firewall
+import mailhost_forecast
+from mailhost_result import explained, outcome
+
+__all__ = ["declared"]
+
+
+@explained
+def declared(name, admin, services, interface, networks, vpn_port, ssh_port, prune):
+    """Let ufw deny what comes in or is routed, but for what is declared, over IPv4 and IPv6 alike.
+
+    Ports that Docker publishes are held to the same rows. While sshd listens on the public side its port stays open
+    there; once it does not, the rule goes.
+
+    admin
+        Who must be able to log in afterwards.
+    services
+        Rows of port, protocol, from (public or vpn), limited, comment.
+    interface, networks
+        The VPN's interface, and the host's addresses in it with their prefix lengths.
+    vpn_port, ssh_port
+        The ports of WireGuard, let in from everywhere, and of SSH, let in by the VPN.
+    prune
+        Whether rules that nobody declared are removed; else they stay and the task's proof names them.
+    """
+    seen = __salt__["mailhost_firewall.look"]()
+    if not seen["installed"] and "ufw" not in mailhost_forecast.applied(__context__, "packages", {}):
+        raise CommandExecutionError("ufw is not installed")
+    # What an earlier state of a dry run would have made of sshd.
+    seen["ssh"] = mailhost_forecast.applied(__context__, "listening", {"sshd": seen["ssh"]}).get("sshd", [])
+    wanted = {
+        "services": services,
+        "interface": interface,
+        "networks": networks,
+        "vpn_port": vpn_port,
+        "ssh_port": ssh_port,
+        "prune": prune,
+    }
+    plan = mailhost_firewall.plan(wanted, seen)
+
+    def change():
+        __salt__["mailhost_firewall.apply"](plan.files, plan.hooks, plan.reload, plan.commands, plan.enable, plan.boot)
+
+    def act():
+        __salt__["mailhost_firewall.try_out"](plan.files, plan.commands)
+        if plan.only_opens:
+            change()
+            return
+        way = mailhost_firewall.way_in(wanted, seen, __salt__["mailhost_sshd.way_in"]())
+        paths = ["/etc/ufw", "/etc/default/ufw"]
+        __salt__["mailhost_guard.commit"]("the firewall", paths, change, {"user": admin, **way}, ["ufw.service"])
+
+    return outcome((__opts__, __context__), name, plan.changes, act, mailhost_firewall.said(wanted))

@@ -1,0 +1,134 @@
+"""The kernel's rules as iptables-save prints them, compared with the files that ufw loads. Pure."""
+
+import ipaddress
+import shlex
+import sys
+
+CHAIN = "DOCKER-USER"
+
+# What makes two rules the same here. The kernel prints the rest of a rule otherwise than it was written.
+_COMPARED = {
+    "-i",
+    "-o",
+    "-p",
+    "-s",
+    "-d",
+    "--sport",
+    "--sports",
+    "--dport",
+    "--dports",
+    "--ctstate",
+    "--ctorigdst",
+    "--ctorigdstport",
+    "--hitcount",
+    "-j",
+}
+
+
+def chain(text: str, name: str) -> list[str]:
+    """Return the rules of a chain, each in one spelling, from a rules file or from iptables-save."""
+    prefix = f"-A {name} "
+    return [_spelling(line.removeprefix(prefix)) for line in text.splitlines() if line.startswith(prefix)]
+
+
+def policy(text: str, name: str) -> str:
+    """Return the policy of a built-in chain, "" when the table is not there."""
+    found = [line.split()[1] for line in text.splitlines() if line.startswith(f":{name} ")]
+    return found[0] if found else ""
+
+
+def loaded(family: int, user_rules: str, after_rules: str, policies: tuple[str, str], kernel: str) -> bool:
+    """Whether the kernel filters by ufw's files.
+
+    family
+        4 or 6.
+    user_rules, after_rules
+        Texts of user.rules and after.rules, or of user6.rules and after6.rules.
+    policies
+        What happens to the rest of what comes in and of what is routed: DROP, REJECT or ACCEPT.
+    kernel
+        What iptables-save or ip6tables-save printed of table filter.
+    """
+    ufw = _ufw(family)
+    users = [f"{ufw}-user-{way}" for way in ("input", "output", "forward")]
+    return (
+        [policy(kernel, "INPUT"), policy(kernel, "FORWARD")] == [word.replace("REJECT", "DROP") for word in policies]
+        and all(chain(user_rules, name) == chain(kernel, name) for name in users)
+        and f"-j {ufw}-user-input" in chain(kernel, f"{ufw}-before-input")
+        and not hooks(family, kernel)
+        and guarded(after_rules, kernel)
+    )
+
+
+def hooks(family: int, kernel: str) -> str:
+    """Return what iptables-restore must read to let the kernel's own chains go through ufw's again, "" for nothing.
+
+    ufw hooks its chains in when it makes them and never again: a reload does not help after somebody's ``iptables -F``.
+    """
+    ufw = _ufw(family)
+    if not policy(kernel, f"{ufw}-before-input"):
+        return ""  # ufw makes its chains, and hooks them in, at the next start
+    lines = []
+    for name in ("INPUT", "FORWARD", "OUTPUT"):
+        # ufw's own order (ufw-init-functions, ufw_start).
+        ways = ("before-logging", "before", "after", "after-logging", "reject", "track")
+        wanted = [f"-j {ufw}-{way}-{name.lower()}" for way in ways]
+        there = [rule for rule in chain(kernel, name) if rule.startswith(f"-j {ufw}-")]
+        if there != wanted:
+            lines += [f"-D {name} {rule}" for rule in there] + [f"-A {name} {rule}" for rule in wanted]
+    return "\n".join(["*filter", *lines, "COMMIT", ""]) if lines else ""
+
+
+def guarded(after_rules: str, kernel: str) -> bool:
+    """Whether chain DOCKER-USER is as after.rules has it.
+
+    Docker adds a RETURN at the end; others, fail2ban for one, may add at the beginning what keeps more out.
+    """
+    wanted, there = chain(after_rules, CHAIN), chain(kernel, CHAIN)
+    if there[-1:] == ["-j RETURN"]:
+        there.pop()
+    before = there[: len(there) - len(wanted)]
+    opens = any(rule.endswith(("-j ACCEPT", "-j RETURN")) for rule in before)
+    return there[len(before) :] == wanted and not opens
+
+
+def bypassed(kernel: str) -> bool:
+    """Whether Docker is there, and something else than DOCKER-USER decides first on what it forwards."""
+    if not any(line.startswith(":DOCKER ") for line in kernel.splitlines()):
+        return False
+    forward = chain(kernel, "FORWARD")
+    return f"-j {CHAIN}" not in forward or any(
+        "-j DOCKER" in rule or rule.endswith("-j ACCEPT") for rule in forward[: forward.index(f"-j {CHAIN}")]
+    )
+
+
+def foreign(kernel: str) -> list[str]:
+    """Return the rules of INPUT that let something in from outside besides ufw's chains."""
+    return [rule for rule in chain(kernel, "INPUT") if rule.endswith("-j ACCEPT") and not rule.startswith("-i lo ")]
+
+
+def _ufw(family: int) -> str:
+    """Return how the names of ufw's chains begin."""
+    return "ufw" if family == 4 else "ufw6"
+
+
+def _spelling(rule: str) -> str:
+    """Return a rule's compared options in a fixed order, single addresses without their prefix length."""
+    words = shlex.split(rule)
+    options = []
+    for index, word in enumerate(words[:-1]):
+        if word in _COMPARED:
+            denied = "! " if index and words[index - 1] == "!" else ""
+            value = words[index + 1].removesuffix("/32").removesuffix("/128")
+            options.append(f"{denied}{word} {value}")
+    return " ".join(sorted(options, key=lambda option: (option.startswith("-j"), option)))
+
+
+def socket_address(word: str) -> tuple[str, int]:
+    """Return address and port from their hexadecimal spelling in /proc/net/tcp and /proc/net/tcp6.
+
+    The address is in words of 32 bits, each in the machine's own byte order (kernel, net/ipv4/tcp_ipv4.c).
+    """
+    address, _, port = word.partition(":")
+    words = [int(address[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(address), 8)]
+    return str(ipaddress.ip_address(b"".join(words))), int(port, 16)
