@@ -144,11 +144,9 @@ def hardening():
         evidence.append(f"off: {', '.join(f'{name} ({reason})' for name, reason in out.items())}")
     if missing:
         evidence.append(f"not applicable here: {', '.join(missing)}")
-    later = [words for words in failing if words.startswith("S")]
-    if failing and failing == later:
-        return proof(
-            PARTLY, ", ".join([*evidence, f"sshd: not in effect yet: {', '.join(w.split(':')[0] for w in later)}"])
-        )
+    port = __salt__["mailhost_sshd.effective"]()["port"]
+    if port != [str(__pillar__["ssh"]["port"])]:
+        failing.append(f"sshd answers on port {', '.join(port)}")
     return judged(failing, ", ".join(evidence))
 
 

@@ -9,6 +9,7 @@ from mailhost_sls import state, task
 def run():
     """A state for each kind of thing; which controls are on, and what they set, is mailhost_hardening's table."""
     on = hardening.active(__pillar__["hardening"])
+    admin = __pillar__["access"]["admin"]["name"]
     ids = {control.id for control in on}
     of = {kind: hardening.settings(on, kind) for kind in hardening.KINDS}
     enabled, disabled = baseline.profiles(on)
@@ -49,5 +50,17 @@ def run():
             **only["A03"],
             **services,
             **only["V08"],
+            "sshd: settings of the profile": state(
+                "mailhost_sshd.settings",
+                name="/etc/ssh/sshd_config.d/00-mailhost-hardening.conf",
+                declared=[[keyword, value] for keyword, value, _ in hardening.sshd(__pillar__)],
+                admin=admin,
+            ),
+            "sshd: on its port": state(
+                "mailhost_sshd.on_port",
+                name="/etc/ssh/sshd_config.d/00-mailhost-port.conf",
+                port=__pillar__["ssh"]["port"],
+                admin=admin,
+            ),
         },
     )
