@@ -7,8 +7,10 @@ import re
 
 import mailhost_docker_user
 import mailhost_firewall
+import mailhost_forecast
 import mailhost_iptables
-from mailhost_ufw import Rule, parse
+import mailhost_ufw
+from mailhost_ufw import Rule
 
 __all__ = ["apply", "let_in", "look", "try_out"]
 
@@ -94,7 +96,7 @@ def apply(files, hooks, reload, commands, enable, boot):
 
 
 def let_in(port, protocol, comment, interface=""):
-    """Let a port in where ufw is on and keeps it out; return whether that was so.
+    """Let a port in where ufw is on and keeps it out; return whether that was so. A dry run only notes it.
 
     For states that move a service before the firewall's own state runs: a provider's image may come with ufw on.
 
@@ -109,16 +111,17 @@ def let_in(port, protocol, comment, interface=""):
 
         salt-ssh mail mailhost_firewall.let_in 2288 tcp SSH
     """
-    texts = {path: __salt__["mailhost_file.look"](path).get("text") for path in mailhost_firewall.FILES}
-    if mailhost_firewall.setting(texts[mailhost_firewall.CONF] or "", "ENABLED").lower() != "yes":
+    texts = {path: __salt__["mailhost_file.look"](path).get("text") or "" for path in mailhost_firewall.FILES}
+    if mailhost_firewall.setting(texts[mailhost_firewall.CONF], "ENABLED").lower() != "yes":
         return False
-    for path in mailhost_firewall.RULES.values():
-        first = next((rule for rule in parse(texts[path] or "") if rule.takes(protocol, port, interface)), None)
-        if first is None or first.action not in ("allow", "limit"):
-            rule = Rule("allow", protocol, str(port), in_interface=interface, comment=comment)
-            __salt__["mailhost_run.program"](["ufw", *rule.command()])
-            return True
-    return False
+    rule = Rule("allow", protocol, str(port), in_interface=interface, comment=comment)
+    if all(mailhost_ufw.admits(texts[path], protocol, port, interface) for path in mailhost_firewall.RULES.values()):
+        return False
+    if __opts__["test"]:
+        mailhost_forecast.note(__context__, "ufw rules", rule.line(), True)
+    else:
+        __salt__["mailhost_run.program"](["ufw", *rule.command()])
+    return True
 
 
 def _saved(program):

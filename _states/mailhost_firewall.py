@@ -30,8 +30,12 @@ def declared(name, admin, services, interface, networks, vpn_port, ssh_port, pru
     seen = __salt__["mailhost_firewall.look"]()
     if not seen["installed"] and "ufw" not in mailhost_forecast.applied(__context__, "packages", {}):
         raise CommandExecutionError("ufw is not installed")
-    # What an earlier state of a dry run would have made of sshd.
+    # What earlier states of a dry run would have made of sshd, and let in for it.
     seen["ssh"] = mailhost_forecast.applied(__context__, "listening", {"sshd": seen["ssh"]}).get("sshd", [])
+    for path in mailhost_firewall.RULES.values() if seen["installed"] else ():
+        seen["files"][path] = "".join(
+            [seen["files"][path] or "", *mailhost_forecast.applied(__context__, "ufw rules", {})]
+        )
     wanted = {
         "services": services,
         "interface": interface,

@@ -7,6 +7,7 @@ from salt.exceptions import CommandExecutionError
 import mailhost_file
 import mailhost_forecast
 import mailhost_sshd
+import mailhost_ufw
 from mailhost_result import explained, outcome
 
 __all__ = ["on_addresses", "on_port", "settings"]
@@ -59,8 +60,12 @@ def on_port(name, port, admin):
     text = mailhost_sshd.drop_in([["Port", str(port)]])
     others = _others(name, "Port")
     changes = {**_plan(name, text, admin), **_silenced(others, "Port")}
+    if changes and __opts__["test"]:
+        mailhost_forecast.note(__context__, "listening", "sshd", [["0.0.0.0", port], ["::", port]])
+        __salt__["mailhost_firewall.let_in"](port, "tcp", mailhost_ufw.SSH_COMMENT)
 
     def act():
+        __salt__["mailhost_firewall.let_in"](port, "tcp", mailhost_ufw.SSH_COMMENT)
         way = __salt__["mailhost_sshd.way_in"]()
         if way["port"] != port:
             both = mailhost_sshd.drop_in([["Port", str(way["port"])], ["Port", str(port)]])
@@ -89,8 +94,12 @@ def on_addresses(name, addresses, port, admin, interface):
     text = mailhost_sshd.drop_in([["ListenAddress", address] for address in addresses])
     others = _others(name, "ListenAddress")
     changes = {**_plan(name, text, admin), **_silenced(others, "ListenAddress")}
+    if changes and __opts__["test"]:
+        mailhost_forecast.note(__context__, "listening", "sshd", [[address, port] for address in addresses])
+        __salt__["mailhost_firewall.let_in"](port, "tcp", "SSH", interface)
 
     def act():
+        __salt__["mailhost_firewall.let_in"](port, "tcp", "SSH", interface)
         _wait_for_handshake(interface)
         _commit("a login over the VPN, before sshd is on it alone", lambda: None, admin, addresses, port)
         _commit("sshd on the VPN only", lambda: _put({name: text, **others}), admin, addresses, port)

@@ -36,8 +36,11 @@ def tunnel(name, vpn):
     changes = mailhost_vpn.plan({"vpn": vpn, "private_key": key, "source": source}, found)
     if changes and key and __opts__["test"]:
         __salt__["mailhost_vpn.tried"](interface, mailhost_vpn.configuration(vpn, key))
+    if changes and __opts__["test"]:
+        __salt__["mailhost_firewall.let_in"](vpn["port"], "udp", "WireGuard")
 
     def act():
+        __salt__["mailhost_firewall.let_in"](vpn["port"], "udp", "WireGuard")
         text = mailhost_vpn.configuration(vpn, key or __salt__["mailhost_vpn.make_key"]())
         __salt__["mailhost_vpn.tried"](interface, text)
         _guarded(vpn, lambda: __salt__["mailhost_vpn.apply"](vpn, text, changes))

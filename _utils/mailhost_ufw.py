@@ -57,6 +57,12 @@ class Rule:
         words = dataclasses.replace(self, comment="").command()
         return ["--force", "route", "delete", *words[1:]] if self.route else ["--force", "delete", *words]
 
+    def line(self) -> str:
+        """Return the line of ufw's rules file that stands for a rule without addresses, as IPv4 has it."""
+        way = f"in_{self.in_interface}" if self.in_interface else "in"
+        words = f"{self.action} {self.protocol} {self.dport} {_ANYWHERE[0]} {self.sport} {_ANYWHERE[0]} {way}"
+        return f"### tuple ### {words} comment={self.comment.encode().hex()}\n"
+
     def opens_everywhere(self, ports: set[str]) -> bool:
         """Whether the rule lets TCP in at one of these ports from anywhere, by any interface, and does no more."""
         bare = dataclasses.replace(self, action="", log="", comment="", protocol="any", dport="any", dapp="")
@@ -122,6 +128,12 @@ def parse(text: str) -> list[Rule]:
             )
         )
     return found
+
+
+def admits(text: str, protocol: str, port: int, interface: str) -> bool:
+    """Whether the rules of a file let in what comes from anywhere to a port; interface "" is the public one."""
+    first = next((rule for rule in parse(text) if rule.takes(protocol, port, interface)), None)
+    return first is not None and first.action in ("allow", "limit")
 
 
 def _address(word: str) -> str:

@@ -1,6 +1,6 @@
 """Which ports of an address answer or let something through: run by exposure.py in a network namespace.
 
-``tcp ADDRESS…`` connects to every port and prints, by address, those that accepted or refused: what refuses was reached.
+``tcp ADDRESS…`` connects to every port and prints, by address, those that accepted or refused: both were reached.
 ``udp ADDRESS…`` sends datagrams to every port and prints those that answered. ``watch`` prints the ports that such
 datagrams reached: it stands behind the firewall, for a raw socket is given what chain INPUT has let through, whether or
 not anybody listens.

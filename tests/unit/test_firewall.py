@@ -133,6 +133,28 @@ def test_a_rule_for_people(rule: Rule, text: str) -> None:
     assert str(rule) == text
 
 
+def test_the_line_of_a_rule_is_read_as_that_rule() -> None:
+    rule = Rule("allow", "tcp", "2288", in_interface="wg0", comment="SSH, für alle")
+    assert mailhost_ufw.parse(rule.line()) == [rule]
+
+
+@pytest.mark.parametrize(
+    ("rules", "admitted"),
+    [
+        ([], False),
+        ([Rule("allow", "tcp", "22")], True),
+        ([Rule("allow", dport="20:25")], True),
+        ([Rule("limit", "tcp", "22")], True),
+        ([Rule("allow", "udp", "22")], False),
+        ([Rule("allow", "tcp", "22", in_interface="wg0")], False),
+        ([Rule("deny", dport="1:100"), Rule("allow", "tcp", "22")], False),
+        ([Rule("deny", in_interface="eth1"), Rule("allow")], True),
+    ],
+)
+def test_ufws_first_match_decides(rules: list[Rule], admitted: bool) -> None:
+    assert mailhost_ufw.admits("".join(rule.line() for rule in rules), "tcp", 22, "") is admitted
+
+
 # What differs.
 
 
