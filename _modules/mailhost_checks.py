@@ -22,6 +22,7 @@ __all__ = [
     "hardening",
     "ssh_keys",
     "ssh_proven",
+    "ssh_vpn_only",
     "sudo_without_password",
     "vpn",
 ]
@@ -186,3 +187,26 @@ def firewall():
     if failures:
         return proof(OPEN, "; ".join(failures))
     return proof(PARTLY, "; ".join(besides)) if besides else proof(DONE, mailhost_firewall.said(wanted))
+
+
+def ssh_vpn_only():
+    """Prove that sshd listens on the VPN addresses only, and will after a boot: what it is bound to, and its unit."""
+    vpn, port = __pillar__["vpn"], __pillar__["ssh"]["port"]
+    wanted = {(address.split("/")[0], port) for address in mailhost_vpn.addresses(vpn)}
+    unit = __salt__["mailhost_service.look"]("ssh.service")
+    failures = []
+    if unit["enabled"] != "enabled" or unit["active"] != "active":
+        failures.append(f"ssh.service is {unit['active']}, {unit['enabled']}")
+    after = __salt__["mailhost_run.program"](["systemctl", "show", "-P", "After", "-P", "Restart", "ssh.service"])
+    if f"wg-quick@{vpn['interface']}.service" not in after or "always" not in after:
+        failures.append("ssh.service does not wait for the tunnel, or is not started again when it dies")
+    if failures:
+        return proof(OPEN, "; ".join(failures))
+    bound = __salt__["mailhost_sshd.listening"]()
+    if bound != wanted:
+        places = ", ".join(f"{address} port {number}" for address, number in sorted(bound))
+        reason = "" if vpn["peers"] else "; no peer is declared in vpn.peers"
+        return proof(PARTLY, f"sshd listens on {places}{reason}")
+    return proof(
+        DONE, f"sshd listens on {', '.join(sorted(address for address, _ in bound))} port {port} and nowhere else"
+    )

@@ -12,7 +12,7 @@ from salt.exceptions import CommandExecutionError
 import mailhost_guard
 import mailhost_sshd
 
-__all__ = ["effective", "files", "handshake", "put", "restart", "try_out", "way_in"]
+__all__ = ["effective", "files", "handshake", "listening", "put", "restart", "try_out", "way_in"]
 
 MAIN = "/etc/ssh/sshd_config"
 
@@ -96,6 +96,20 @@ def handshake(interface):
     lines = __salt__["mailhost_run.program"](["wg", "show", interface, "latest-handshakes"]).splitlines()
     times = [int(line.split()[1]) for line in lines]
     return int(time.time()) - max(times) if any(times) else None
+
+
+def listening():
+    """Return the addresses and ports that sshd's sockets are bound to, as the kernel says.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_sshd.listening
+    """
+    lines = __salt__["mailhost_run.program"](["ss", "-H", "-l", "-t", "-n", "-p"]).splitlines()
+    places = [line.split()[3].rpartition(":") for line in lines if '("sshd",' in line]
+    return {(address.strip("[]").partition("%")[0], int(port)) for address, _, port in places}
 
 
 def put(texts):

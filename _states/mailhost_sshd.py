@@ -76,7 +76,7 @@ def on_port(name, port, admin):
 
 
 @explained
-def on_addresses(name, addresses, port, admin, interface):
+def on_addresses(name, addresses, port, admin, interface, peers):
     """Let sshd listen on these addresses and no other.
 
     A login by them is asked for first; they are the only ones only after that, and after another login.
@@ -88,9 +88,17 @@ def on_addresses(name, addresses, port, admin, interface):
         The host's addresses on the VPN, and the port that sshd has.
     admin
         Who logs in by them to confirm.
-    interface
-        The WireGuard interface: without a handshake on it nobody could come in, and nothing is changed.
+    interface, peers
+        The WireGuard interface and the names of its peers: without a handshake on it nobody could come in, and nothing
+        is changed; without a peer there never will be one, so sshd stays where it is.
     """
+    if not peers:
+        return {
+            "name": name,
+            "result": True,
+            "changes": {},
+            "comment": "stays public: no peer is declared in vpn.peers",
+        }
     text = mailhost_sshd.drop_in([["ListenAddress", address] for address in addresses])
     others = _others(name, "ListenAddress")
     changes = {**_plan(name, text, admin), **_silenced(others, "ListenAddress")}
