@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Set-up goes into .venv; only `make demo` and `make test` install Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock packages apply status demo demo-down lab lab-down lint format unit test bench docs readme
+.PHONY: help setup lock packages apply status demo demo-down lab lab-down lint format unit test bench docs readme secrets-key secret
 
 PYTHON ?= python3
 HOST ?= mail
@@ -74,3 +74,13 @@ docs: setup  ## Write the tables that are made from the code
 
 readme: packages setup  ## Write the README's transcripts anew, from a run on a lab host (root)
 	@PATH=$(CURDIR)/$(BIN):$$PATH PYTHONPATH=tests:_utils $(BIN)/python -m labkit.demo --readme
+
+secrets-key: setup  ## The key that encrypts secrets of the pillar, into .salt/gpg
+	@command -v gpg >/dev/null || { echo "gpg is missing: apt-get install gnupg"; exit 1; }
+	@mkdir -p .salt && mkdir -m 700 .salt/gpg || { echo ".salt/gpg is there already: a new key could not read what the old one encrypted"; exit 1; }
+	gpg --homedir .salt/gpg --batch --quiet --passphrase '' --quick-generate-key mailhost default default never
+
+secret:  ## Encrypt one secret, typed or from standard input, for the pillar
+	@test -d .salt/gpg || { echo "there is no key yet: make secrets-key"; exit 1; }
+	@if [ -t 0 ]; then printf 'secret: ' >&2; stty -echo; trap 'stty echo' EXIT INT TERM; fi; \
+	IFS= read -r secret; printf '%s' "$$secret" | gpg --homedir .salt/gpg --batch --quiet --armor --trust-model always --encrypt --recipient mailhost
