@@ -13,7 +13,19 @@ from salt.exceptions import CommandExecutionError
 
 import mailhost_accounts
 
-__all__ = ["add", "add_group", "ageing", "ageless", "change", "logged_in_as", "read", "remove", "traces"]
+__all__ = [
+    "add",
+    "add_group",
+    "ageing",
+    "ageless",
+    "change",
+    "logged_in_as",
+    "make_private",
+    "read",
+    "remove",
+    "startup_files",
+    "traces",
+]
 
 # File systems whose files keep an owner over a reboot, or are somebody's scratch space.
 OWNED = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "overlay", "tmpfs", "vfat"}
@@ -158,6 +170,42 @@ def ageless(name):
         salt-ssh mail mailhost_accounts.ageless phalkonadmin
     """
     __salt__["mailhost_run.program"](["chage", "-M", "-1", "-I", "-1", name])
+
+
+def startup_files(homes=None):
+    """Return the files with a dot in people's homes that others may read, change or run, and their modes.
+
+    homes
+        The directories looked at; those of all accounts of people without it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_accounts.startup_files
+    """
+    # login.defs(5), UID_MIN and UID_MAX: who is a person.
+    people = homes or [user.pw_dir for user in pwd.getpwall() if 1000 <= user.pw_uid < 60000]
+    found = {}
+    for home in people:
+        for entry in os.scandir(home) if os.path.isdir(home) else ():
+            mode = stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode)
+            if entry.name.startswith(".") and entry.is_file(follow_symlinks=False) and mode & 0o137:
+                found[entry.path] = f"{mode:04o}"
+    return found
+
+
+def make_private(path):
+    """Let a file be for its owner to change and for its group to read; a symbolic link is refused.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_accounts.make_private /home/phalkonadmin/.profile
+    """
+    found = __salt__["mailhost_file.look"](path, text=False)
+    __salt__["mailhost_file.give"](path, found["user"], found["group"], "0640")
 
 
 def traces(name):

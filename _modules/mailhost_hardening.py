@@ -1,16 +1,18 @@
 """Look at what the hardening controls set: each kind of thing once, as the host itself has it in effect."""
 
+import functools
 import json
 import pathlib
 import re
 
 import mailhost_file
+import mailhost_hardening
 import mailhost_mount
 import mailhost_pam
 import mailhost_service
 import mailhost_sysctl
 
-__all__ = ["build_database", "database", "facts"]
+__all__ = ["facts"]
 
 DATABASE = pathlib.Path("/var/lib/aide/aide.db")
 BUILDER = "mailhost-aide-init.service"
@@ -35,35 +37,6 @@ def facts(wanted, admin):
         found[kind], missing = _LOOKS[kind](values, admin)
         absent.update({f"{kind}:{name}": reason for name, reason in missing.items()})
     return {"found": found, "absent": absent}
-
-
-def database():
-    """Return how far AIDE's database is: there, building or missing.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-ssh mail mailhost_hardening.database
-    """
-    if DATABASE.exists():
-        return "there"
-    active = __salt__["mailhost_service.look"](BUILDER)["active"]
-    return "building" if active in ("active", "activating") else "missing"
-
-
-def build_database():
-    """Begin to build AIDE's database in the background: it takes minutes, and nothing waits for it.
-
-    CLI Example:
-
-    .. code-block:: bash
-
-        salt-ssh mail mailhost_hardening.build_database
-    """
-    quiet = ["--property=Nice=19", "--property=IOSchedulingClass=idle"]
-    unit = ["systemd-run", "--quiet", "--collect", f"--unit={BUILDER}", "--no-block", *quiet]
-    __salt__["mailhost_run.program"]([*unit, "/usr/sbin/aideinit", "--yes", "--force"])
 
 
 # One look for each kind. Each returns what is found, by key, and what cannot be there, with the reasons.
@@ -111,16 +84,18 @@ def _package(values, admin):
     return {name: "installed" if name in there else "gone" for name in values}, {}
 
 
-def _logindefs(values, admin):
-    lines = pathlib.Path("/etc/login.defs").read_text(encoding="utf-8").splitlines()
-    pairs = dict(line.split(None, 1) for line in lines if re.match(r"[A-Z]\S*\s+\S", line))
-    return {name: pairs.get(name, "").strip() or None for name in values}, {}
+def _edited(values, admin, kind):
+    edited = mailhost_hardening.EDITED[kind]
+    text = __salt__["mailhost_file.look"](edited.path).get("text") or ""
+    return {
+        name: value if mailhost_file.with_settings(text, {name: value}, edited.separator) == text else None
+        for name, value in values.items()
+    }, {}
 
 
-def _useradd(values, admin):
-    text = pathlib.Path("/etc/default/useradd").read_text(encoding="utf-8")
-    pairs = dict(re.findall(r"^([A-Z]+)=(.*)$", text, re.MULTILINE))
-    return {name: pairs.get(name) for name in values}, {}
+def _startup(values, admin):
+    others = sorted(__salt__["mailhost_accounts.startup_files"]())
+    return {name: value if not others else ", ".join(others) for name, value in values.items()}, {}
 
 
 def _pam(values, admin):
@@ -150,19 +125,6 @@ def _systemd(values, name):
     shown = __salt__["mailhost_run.program"](["systemd-analyze", "cat-config", f"systemd/{name}"])
     pairs = dict(re.findall(r"^(\w+)=(.*)$", shown, re.MULTILINE))
     return {key: pairs.get(key) for key in values}, {}
-
-
-def _pwquality(values, admin):
-    base = pathlib.Path("/etc/security")
-    paths = [*sorted(base.glob("pwquality.conf.d/*.conf")), base / "pwquality.conf"]
-    last = {}
-    for path in paths:
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                name, _, value = line.split("#")[0].partition("=")
-                if name.strip():
-                    last[name.strip()] = value.strip()
-    return {name: last.get(name) for name in values}, {}
 
 
 def _apt(values, admin):
@@ -216,12 +178,6 @@ def _text(values, admin):
     return found, {}
 
 
-def _su(values, admin):
-    text = pathlib.Path("/etc/pam.d/su").read_text(encoding="utf-8")
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    return {name: value if f"{name} {value}" in lines else None for name, value in values.items()}, {}
-
-
 def _group(values, admin):
     groups = __salt__["mailhost_accounts.read"]()["groups"]
     found = {name: ", ".join(groups[name]["members"]) or "empty" for name in values if name in groups}
@@ -234,30 +190,30 @@ def _source(values, admin):
 
 
 def _integrity(values, admin):
-    found = database()
-    return {name: value if found in ("there", "building") else found for name, value in values.items()}, {}
+    there = DATABASE.exists() or __salt__["mailhost_service.look"](BUILDER)["active"] == "active"
+    return {name: value if there else "missing" for name, value in values.items()}, {}
 
 
 _LOOKS = {
+    **{kind: functools.partial(_edited, kind=kind) for kind in mailhost_hardening.EDITED},
     "sshd": _sshd,
     "sysctl": _sysctl,
     "module": _module,
     "access": _access,
     "package": _package,
-    "logindefs": _logindefs,
-    "useradd": _useradd,
+    "startup": _startup,
     "pam": _pam,
     "limits": _limits,
     "coredump": lambda values, admin: _systemd(values, "coredump.conf"),
+    # In effect, whatever its own file says: another may be read after it.
     "journald": lambda values, admin: _systemd(values, "journald.conf"),
-    "pwquality": _pwquality,
+    "timesyncd": lambda values, admin: _systemd(values, "timesyncd.conf"),
     "apt": _apt,
     "sudo": _sudo,
     "mount": _mount,
     "unit": _unit,
     "text": _text,
     "source": _source,
-    "su": _su,
     "group": _group,
     "integrity": _integrity,
 }

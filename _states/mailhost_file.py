@@ -78,17 +78,21 @@ def directories(name, paths):
 
 
 @explained
-def settings(name, values, separator=" ", check=None):
+def settings(name, values, separator=" ", package=None):
     """Let lines of a file that is a package's own say ``key<separator>value``; its other lines stay.
 
     values
         Values by key. A key that stands, commented out or not, is changed in place; else it is added at the end.
     separator
         What stands between key and value.
-    check
-        The argument list of a program that must accept the new file before it is put in place; its path is added.
+    package
+        The package that brings the file, where this task installs it.
     """
     found = __salt__["mailhost_file.look"](name)
+    if not values:
+        return outcome((__opts__, __context__), name, {}, None, "nothing is asked of it")
+    if found["kind"] is None and package in mailhost_forecast.brought(__context__):
+        found = {"kind": "file", "text": ""}
     if found["kind"] != "file":
         raise CommandExecutionError(
             f"{name}: is not there" if found["kind"] is None else f"{name}: is a {found['kind']}"
@@ -97,7 +101,7 @@ def settings(name, values, separator=" ", check=None):
     changes = {"content": mailhost_file.diff(found["text"], wanted)} if wanted != found["text"] else {}
 
     def act():
-        __salt__["mailhost_file.replace"](name, wanted, found["user"], found["group"], found["mode"], check)
+        __salt__["mailhost_file.replace"](name, wanted, found["user"], found["group"], found["mode"])
 
     return outcome((__opts__, __context__), name, changes, act, "is as declared")
 

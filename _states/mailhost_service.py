@@ -10,7 +10,7 @@ __all__ = ["masked", "running"]
 
 
 @explained
-def running(name, package=None, enabled=True, restart_after=(), reload_after=()):
+def running(name, package=None, enabled=True, restart_after=(), reload_after=(), done=None):
     """Let a unit run, now and (enabled) after every boot, with its files as they are now.
 
     name
@@ -25,11 +25,16 @@ def running(name, package=None, enabled=True, restart_after=(), reload_after=())
         changed after it started, or last changed its state: by the clock, so that a run that was cut off between the
         file and the restart is made good by the next one.
 
+    done
+        The path that the unit makes, where it has a single thing to do: once that is there the unit is only enabled.
+
     A unit whose own conditions do not hold here (``Condition…=`` of systemd.unit(5)) is enabled and not started.
     """
     brought = package is not None and package in mailhost_forecast.brought(__context__)
     forecast = mailhost_forecast.applied(__context__, "changed", {})
     unit = mailhost_service.known(name, __salt__["mailhost_service.look"](name), brought=brought, forecast=forecast)
+    if done and unit["active"] != "active" and __salt__["mailhost_file.look"](done, text=False)["kind"]:
+        unit["startable"] = False
     changes = mailhost_service.plan_running(
         unit,
         brought=brought,

@@ -7,7 +7,7 @@ import mailhost_forecast
 import mailhost_sudo
 from mailhost_result import explained, outcome
 
-__all__ = ["absent", "ageless", "empty_groups", "present"]
+__all__ = ["absent", "ageless", "empty_groups", "present", "private_startup_files"]
 
 
 @explained
@@ -112,3 +112,21 @@ def empty_groups(name, groups):
             __salt__["mailhost_accounts.add_group"](group)
 
     return outcome((__opts__, __context__), name, changes, act, "are empty")
+
+
+@explained
+def private_startup_files(name):
+    """Let the files with a dot in people's homes (.profile and the like) be nobody else's to read."""
+    found = __salt__["mailhost_accounts.startup_files"]()
+    users = mailhost_forecast.applied(__context__, "users", {})
+    for user in users.values():
+        if not __salt__["mailhost_file.look"](user["home"], text=False)["kind"]:
+            skeleton = __salt__["mailhost_accounts.startup_files"](["/etc/skel"])
+            found.update({path.replace("/etc/skel", user["home"], 1): mode for path, mode in skeleton.items()})
+    changes = {path: {"old": mode, "new": "0640"} for path, mode in sorted(found.items())}
+
+    def act():
+        for path in changes:
+            __salt__["mailhost_accounts.make_private"](path)
+
+    return outcome((__opts__, __context__), name, changes, act, "nobody else reads them")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mailhost_hardening import CONTROLS, Control, settings
+from mailhost_hardening import CONTROLS, EDITED, Control, settings
 
 # Programs of Debian that give their caller somebody else's rights: what auditd records the use of.
 PRIVILEGED = (
@@ -51,7 +51,6 @@ class File:
     kind: str = ""
     controls: tuple[str, ...] = ()
     mode: str = "0644"
-    group: str = "root"
     check: tuple[str, ...] = ()
     package: str = ""
     ours: bool = True
@@ -59,11 +58,12 @@ class File:
 
 FILES: tuple[File, ...] = (
     File("/etc/modprobe.d/90-mailhost.conf", "modprobe.conf", kind="module"),
-    File("/etc/security/limits.d/90-mailhost.conf", "limits.conf", kind="limits"),
+    # Of Debian's name: its file of that name allows dumps again.
+    File("/etc/security/limits.d/10-coredump-debian.conf", "limits.conf", kind="limits", ours=False),
     File("/etc/systemd/coredump.conf.d/90-mailhost.conf", "coredump.conf", kind="coredump"),
-    # Debian's own syslog.conf, which turns forwarding on, is read after a name that begins with a number.
-    File("/etc/systemd/journald.conf.d/zz-mailhost.conf", "journald.conf", kind="journald"),
-    File("/etc/security/pwquality.conf.d/90-mailhost.conf", "pwquality.conf", kind="pwquality"),
+    # Of Debian's name: its file of that name forwards all to rsyslog.
+    File("/etc/systemd/journald.conf.d/syslog.conf", "journald.conf", controls=("V09",)),
+    File("/etc/systemd/timesyncd.conf.d/90-mailhost.conf", "timesyncd.conf", kind="timesyncd"),
     File("/etc/sudoers.d/80-hardening", "80-hardening", kind="sudo", mode="0440", check=("visudo", "-cf")),
     File("/etc/logrotate.d/sudo-log", "sudo-log", controls=("A02",)),
     File("/usr/share/pam-configs/mailhost-faillock-first", "mailhost-faillock-first", controls=("A04",)),
@@ -71,16 +71,26 @@ FILES: tuple[File, ...] = (
     File("/usr/share/pam-configs/mailhost-pwhistory", "mailhost-pwhistory", controls=("A05",)),
     File("/usr/share/pam-configs/mailhost-unix", "mailhost-unix", controls=("A05",)),
     File("/etc/profile.d/90-mailhost.sh", "90-mailhost.sh", controls=("A07",)),
-    File("/etc/cron.allow", "cron.allow", controls=("A09",), mode="0640", group="crontab"),
-    File("/etc/at.allow", "cron.allow", controls=("A09",), mode="0640"),
+    File("/etc/cron.allow", "cron.allow", controls=("A09",), mode="0600"),
+    File("/etc/at.allow", "cron.allow", controls=("A09",), mode="0600"),
     File("/etc/issue", "banner", controls=("A12",), ours=False),
     File("/etc/issue.net", "banner", controls=("A12",), ours=False),
     File("/etc/motd", "banner", controls=("A12",), ours=False),
     File("/etc/systemd/system/auditd.service.d/90-mailhost.conf", "audit-condition.conf", controls=("V06",)),
     File("/etc/systemd/system/audit-rules.service.d/90-mailhost.conf", "audit-condition.conf", controls=("V06",)),
+    File("/etc/systemd/system/sysctl-reapply-network.service", "sysctl-reapply-network.service", controls=("N11",)),
     File("/etc/apt/apt.conf.d/90mailhost", "apt.conf", kind="apt"),
     File("/etc/needrestart/conf.d/90-mailhost.conf", "needrestart.conf", controls=("V03",), package="needrestart"),
-    File("/etc/audit/rules.d/90-mailhost.rules", "audit.rules", controls=("V06",), mode="0640", package="auditd"),
+    File(
+        "/etc/audit/rules.d/audit.rules",
+        "audit-first.rules",
+        controls=("V06",),
+        mode="0600",
+        package="auditd",
+        ours=False,
+    ),
+    File("/etc/audit/rules.d/90-mailhost.rules", "audit.rules", controls=("V06",), mode="0600", package="auditd"),
+    File("/etc/systemd/system/mailhost-aide-init.service", "mailhost-aide-init.service", controls=("V08",)),
     File("/etc/aide/aide.conf.d/99_mailhost", "99_mailhost", controls=("V08",), package="aide-common"),
 )
 
@@ -88,7 +98,7 @@ FILES: tuple[File, ...] = (
 DIRECTORIES = (
     "/etc/systemd/coredump.conf.d",
     "/etc/systemd/journald.conf.d",
-    "/etc/security/pwquality.conf.d",
+    "/etc/systemd/timesyncd.conf.d",
     "/etc/systemd/system/auditd.service.d",
     "/etc/systemd/system/audit-rules.service.d",
 )
@@ -109,7 +119,6 @@ def wanted_files(controls: Iterable[Control]) -> tuple[list[dict[str, Any]], lis
                 "name": file.path,
                 "source": f"salt://hardening/files/{file.template}",
                 "context": context,
-                "group": file.group,
                 "mode": file.mode,
                 "check": list(file.check),
                 "package": file.package,
@@ -131,19 +140,21 @@ def _wanted(file: File, controls: tuple[Control, ...]) -> bool:
 
 @dataclass(frozen=True)
 class Service:
-    """A unit that a control lets run: what brings it, and after which files' change it is started anew."""
+    """A unit that a control lets run: what brings it, after which files' change it is started anew, what it makes."""
 
     unit: str
     control: str
     package: str | None = None
     files: tuple[str, ...] = ()
+    done: str | None = None
 
     def arguments(self) -> dict[str, Any]:
         """Return what ``mailhost_service.running`` takes."""
-        return {"name": self.unit, "package": self.package, "restart_after": list(self.files)}
+        return {"name": self.unit, "package": self.package, "restart_after": list(self.files), "done": self.done}
 
 
 SERVICES: tuple[Service, ...] = (
+    Service("sysctl-reapply-network.service", "N11"),
     Service("apt-daily.timer", "V02"),
     Service("apt-daily-upgrade.timer", "V02"),
     Service(
@@ -154,11 +165,33 @@ SERVICES: tuple[Service, ...] = (
     ),
     Service("apparmor.service", "V07", "apparmor"),
     Service("dailyaidecheck.timer", "V08", "aide-common"),
-    Service("systemd-journald.service", "V09", None, ("/etc/systemd/journald.conf.d",)),
-    Service("systemd-timesyncd.service", "V10", "systemd-timesyncd"),
+    Service("mailhost-aide-init.service", "V08", done="/var/lib/aide/aide.db"),
+    Service("systemd-journald.service", "V09", None, ("/etc/systemd/journald.conf", "/etc/systemd/journald.conf.d")),
+    Service("systemd-timesyncd.service", "V10", "systemd-timesyncd", ("/etc/systemd/timesyncd.conf.d",)),
 )
 
 SUBJECTS = ("net", "kernel", "fs", "dev", "vm")
+
+
+def edits(controls: Iterable[Control]) -> list[dict[str, Any]]:
+    """Return the lines that are set in Debian's own files, as ``mailhost_file.settings`` takes them."""
+    controls = tuple(controls)
+    return [
+        {
+            "name": edited.path,
+            "values": settings(controls, kind),
+            "separator": edited.separator,
+            "package": edited.package,
+        }
+        for kind, edited in EDITED.items()
+    ]
+
+
+def access(controls: Iterable[Control]) -> dict[str, str]:
+    """Return owner, group and mode by path, but for the controls' own files, which have theirs already."""
+    controls = tuple(controls)
+    files = {file.path for file in FILES if _wanted(file, controls)}
+    return {path: value for path, value in settings(controls, "access").items() if path not in files}
 
 
 def profiles(controls: Iterable[Control]) -> tuple[list[str], list[str]]:

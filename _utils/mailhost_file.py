@@ -57,7 +57,7 @@ def with_settings(text: str, settings: Mapping[str, str], separator: str) -> str
     between = r"\s+" if not separator.strip() else rf"\s*{re.escape(separator.strip())}\s*"
     for key, value in settings.items():
         words = r"\s+".join(map(re.escape, key.split()))
-        wanted = f"{key}{separator}{value}"
+        wanted = f"{key}{separator}{value}" if value else key
         active = [at for at, line in enumerate(lines) if re.match(rf"\s*{words}({between}|$)", line)]
         comments = [at for at, line in enumerate(lines) if re.match(rf"\s*#\s*{words}({between}\S+)?\s*$", line)]
         places = active or comments[:1]

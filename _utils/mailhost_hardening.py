@@ -20,12 +20,12 @@ class Control:
     kind and key. The kinds:
 
     - sshd: keywords; sysctl: keys, where ``*`` stands for every network interface; module: those that cannot be loaded
-    - access: owner, group and mode of a path; mount: options of a mount point; text: what a regular expression finds in
-      a file; integrity: AIDE's database
-    - logindefs, useradd, su: lines of /etc/login.defs, /etc/default/useradd and /etc/pam.d/su
+    - access: owner, group and mode of a path; startup: the files with a dot in people's homes; text: what a regular
+      expression finds in a file; mount: options of a mount point; integrity: AIDE's database
+    - those of ``EDITED``: lines of files that are Debian's own
     - group: one without members
     - pam: profiles of pam-auth-update(8)
-    - pwquality, limits, coredump, journald, apt, sudo: keys of these programs' own configuration
+    - limits, coredump, journald, timesyncd, apt, sudo: keys of these programs' own configuration
     - unit: one that runs; package: installed or gone; source: an archive that apt knows
     """
 
@@ -37,6 +37,28 @@ class Control:
     off: str = ""
     sets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
+
+@dataclass(frozen=True)
+class Edited:
+    """A file of Debian's own in which lines ``key<separator>value`` are set; ``package`` brings it."""
+
+    path: str
+    separator: str = " "
+    package: str | None = None
+
+
+EDITED = {
+    "logindefs": Edited("/etc/login.defs"),
+    "useradd": Edited("/etc/default/useradd", "="),
+    "su": Edited("/etc/pam.d/su"),
+    "bashrc": Edited("/etc/bash.bashrc"),
+    "debsums": Edited("/etc/default/debsums", "=", "debsums"),
+    "faillock": Edited("/etc/security/faillock.conf", " = "),
+    "pwquality": Edited("/etc/security/pwquality.conf", " = ", "libpwquality-common"),
+    "journald": Edited("/etc/systemd/journald.conf", "="),
+    "auditd": Edited("/etc/audit/auditd.conf", " = ", "auditd"),
+    "aide": Edited("/etc/aide/aide.conf", " ", "aide-common"),
+}
 
 KEX = "mlkem768x25519-sha256,sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com"
 CIPHERS = "chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes256-ctr,aes192-ctr,aes128-gcm@openssh.com,aes128-ctr"
@@ -245,6 +267,13 @@ CONTROLS: tuple[Control, ...] = (
         },
     ),
     Control(
+        "N11",
+        1,
+        "the kernel's settings are those of this table also after the network, the firewall and Docker have started",
+        "CIS 3.3.1.16; ufw's own sysctl.conf sets log_martians to 0",
+        sets={"unit": {"sysctl-reapply-network.service": "runs"}},
+    ),
+    Control(
         "N12",
         2,
         "packets come in where the route to their source goes out",
@@ -323,7 +352,7 @@ CONTROLS: tuple[Control, ...] = (
         "kdump; kexec cannot be had back before a reboot",
         sets={
             "sysctl": {"kernel.kexec_load_disabled": "1", "kernel.sysrq": "0", "kernel.core_uses_pid": "1"},
-            "limits": {"* hard core": "0", "root hard core": "0"},
+            "limits": {"* soft core": "0", "root soft core": "0", "* hard core": "0", "root hard core": "0"},
             "coredump": {"Storage": "none", "ProcessSizeMax": "0"},
         },
     ),
@@ -369,7 +398,10 @@ CONTROLS: tuple[Control, ...] = (
         1,
         "four wrong passwords lock an account for a quarter of an hour, root's never",
         "CIS 5.3.2.2, 5.3.3.1.1, 5.3.3.1.2; pam_faillock(8)",
-        sets={"pam": {"mailhost-faillock-first": "enabled", "mailhost-faillock": "enabled"}},
+        sets={
+            "pam": {"mailhost-faillock-first": "enabled", "mailhost-faillock": "enabled"},
+            "faillock": {"deny": "4", "unlock_time": "900"},
+        },
     ),
     Control(
         "A05",
@@ -387,6 +419,10 @@ CONTROLS: tuple[Control, ...] = (
             "pwquality": {
                 "minlen": "14",
                 "minclass": "4",
+                "dcredit": "-1",
+                "ucredit": "-1",
+                "lcredit": "-1",
+                "ocredit": "-1",
                 "maxrepeat": "3",
                 "maxsequence": "3",
                 "difok": "2",
@@ -401,7 +437,15 @@ CONTROLS: tuple[Control, ...] = (
         1,
         "password hashes are yescrypt's, at a cost",
         "CIS 5.4.1.4; crypt(5)",
-        sets={"logindefs": {"ENCRYPT_METHOD": "YESCRYPT", "YESCRYPT_COST_FACTOR": "7"}},
+        sets={
+            "logindefs": {
+                "ENCRYPT_METHOD": "YESCRYPT",
+                "YESCRYPT_COST_FACTOR": "7",
+                # For whoever asks for a hash of SHA-2 all the same.
+                "SHA_CRYPT_MIN_ROUNDS": "65536",
+                "SHA_CRYPT_MAX_ROUNDS": "65536",
+            }
+        },
     ),
     Control(
         "A07",
@@ -411,6 +455,7 @@ CONTROLS: tuple[Control, ...] = (
         "programs that make files for others without giving them a mode",
         sets={
             "logindefs": {"UMASK": "027"},
+            "bashrc": {"umask": "027"},
             "text": {"/etc/profile.d/90-mailhost.sh": r"(?ms)^umask 027$.*^declare -xr TMOUT=900$"},
         },
     ),
@@ -425,8 +470,8 @@ CONTROLS: tuple[Control, ...] = (
     Control(
         "A09",
         1,
-        "cron and at are root's",
-        "CIS 2.4.1.2–2.4.1.9, 2.4.2.1",
+        "cron and at are root's, and so are accounts' secrets; a person's start-up files are that person's",
+        "CIS 2.4.1.2–2.4.1.9, 2.4.2.1, 7.1.5–7.1.8, 7.2.10",
         "crontabs of other accounts: use timers of systemd",
         sets={
             "package": {"cron": "installed"},
@@ -436,14 +481,16 @@ CONTROLS: tuple[Control, ...] = (
                     f"/etc/cron.{which}": "root:root 0700"
                     for which in ("d", "hourly", "daily", "weekly", "monthly", "yearly")
                 },
-                "/etc/cron.allow": "root:crontab 0640",
-                "/etc/at.allow": "root:root 0640",
+                "/etc/cron.allow": "root:root 0600",
+                "/etc/at.allow": "root:root 0600",
+                **{f"/etc/skel/{name}": "root:root 0640" for name in (".bashrc", ".bash_logout", ".profile")},
                 "/etc/shadow": "root:shadow 0640",
                 "/etc/gshadow": "root:shadow 0640",
                 "/etc/shadow-": "root:shadow 0640",
                 "/etc/gshadow-": "root:shadow 0640",
             },
             "text": {"/etc/cron.allow": r"\Aroot\n\Z", "/etc/at.allow": r"\Aroot\n\Z"},
+            "startup": {"/home": "nobody else's"},
         },
     ),
     Control(
@@ -510,6 +557,7 @@ CONTROLS: tuple[Control, ...] = (
         sets={
             "package": {"auditd": "installed", "audispd-plugins": "installed"},
             "unit": {"auditd.service": "runs"},
+            "auditd": {"disk_error_action": "SYSLOG"},
             "text": {"/etc/audit/rules.d/90-mailhost.rules": r"(?m)^-w /etc/sudoers "},
         },
     ),
@@ -532,6 +580,12 @@ CONTROLS: tuple[Control, ...] = (
         sets={
             "package": {"aide": "installed", "aide-common": "installed", "debsums": "installed"},
             "unit": {"dailyaidecheck.timer": "runs"},
+            "debsums": {"CRON_CHECK": "weekly"},
+            # The tools that would hide what auditd saw.
+            "aide": {
+                f"/sbin/{tool}": "p+i+n+u+g+s+b+acl+selinux+xattrs+sha512"
+                for tool in ("auditctl", "auditd", "ausearch", "aureport", "autrace", "augenrules")
+            },
             "integrity": {"database": "is there or being built"},
         },
     ),
@@ -553,18 +607,22 @@ CONTROLS: tuple[Control, ...] = (
         "V10",
         1,
         "one service keeps the time",
-        "CIS 2.3.1.1, 2.3.2.2; ANSSI BP-028 R71",
+        "CIS 2.3.1.1, 2.3.2.1, 2.3.2.2; ANSSI BP-028 R71",
         sets={
             "package": {"systemd-timesyncd": "installed"},
             "unit": {"systemd-timesyncd.service": "runs"},
+            "timesyncd": {"NTP": " ".join(f"{number}.debian.pool.ntp.org" for number in range(4))},
         },
     ),
     Control(
         "V12",
         1,
-        "no program that sends secrets in the clear or listens without being asked",
-        "CIS 2.1.2, 2.1.6, 2.1.11–2.1.17, 2.1.20, 2.2.1–2.2.6; ANSSI BP-028 R62",
-        sets={"package": dict.fromkeys(UNWANTED, "gone")},
+        "no program that sends secrets in the clear or listens without being asked; none that nobody asked for",
+        "CIS 1.2.1.2, 2.1.2, 2.1.6, 2.1.11–2.1.17, 2.1.20, 2.2.1–2.2.6; ANSSI BP-028 R62",
+        sets={
+            "package": dict.fromkeys(UNWANTED, "gone"),
+            "apt": {"APT::Install-Recommends": "0", "APT::Install-Suggests": "0"},
+        },
     ),
 )
 

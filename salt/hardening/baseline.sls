@@ -17,6 +17,7 @@ def run():
         {f"{file['name']}: as declared": state("mailhost_file.managed", **file) for file in files}
         for files in baseline.wanted_files(on)
     )
+    edits = {f"{edit['name']}: its lines": state("mailhost_file.settings", **edit) for edit in baseline.edits(on)}
     services = {
         f"{service.unit}: runs": state("mailhost_service.running", **service.arguments())
         for service in baseline.SERVICES
@@ -24,11 +25,11 @@ def run():
     }
     single = {
         "V01": ("apt: knows the security archive", state("mailhost_pkg.security_source", name=baseline.SOURCE)),
+        "A09": ("accounts: nobody else reads their start-up files", state("mailhost_user.private_startup_files")),
         "A03": ("accounts: none that logs in by key ages", state("mailhost_user.ageless")),
-        "V08": ("AIDE: has its database", state("mailhost_hardening.integrity_database")),
     }
     only = {name: dict([row] if name in ids else []) for name, row in single.items()}
-    etc, directories = "mailhost_file.settings", dict.fromkeys(baseline.DIRECTORIES, "root:root 0755")
+    directories = dict.fromkeys(baseline.DIRECTORIES, "root:root 0755")
     return task(
         __sls__,
         {
@@ -37,19 +38,17 @@ def run():
             **only["V01"],
             "packages: none that are unsafe": state("mailhost_pkg.purged", packages=baseline.packages(on, "gone")),
             "packages: as declared": state("mailhost_pkg.installed", packages=baseline.packages(on, "installed")),
-            "files: owners and modes": state("mailhost_file.access", paths=of["access"]),
+            "files: owners and modes": state("mailhost_file.access", paths=baseline.access(on)),
             **late,
-            "login.defs: as declared": state(etc, name="/etc/login.defs", values=of["logindefs"]),
-            "useradd: as declared": state(etc, name="/etc/default/useradd", values=of["useradd"], separator="="),
-            "su: as declared": state(etc, name="/etc/pam.d/su", values=of["su"]),
+            **edits,
             "groups: empty ones": state("mailhost_user.empty_groups", groups=list(of["group"])),
             "PAM: profiles": state("mailhost_pam.profiles", enabled=enabled, disabled=disabled),
             "files: none of a control that is off": state("mailhost_file.absent", paths=baseline.unwanted_files(on)),
             "kernel: settings": state("mailhost_sysctl.managed", files=baseline.sysctls(on)),
             "mounts: options": state("mailhost_mount.options", mounts=of["mount"]),
             **only["A03"],
+            **only["A09"],
             **services,
-            **only["V08"],
             "sshd: settings of the profile": state(
                 "mailhost_sshd.settings",
                 name="/etc/ssh/sshd_config.d/00-mailhost-hardening.conf",
