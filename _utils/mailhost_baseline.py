@@ -61,8 +61,6 @@ FILES: tuple[File, ...] = (
     # Of Debian's name: its file of that name allows dumps again.
     File("/etc/security/limits.d/10-coredump-debian.conf", "limits.conf", kind="limits", ours=False),
     File("/etc/systemd/coredump.conf.d/90-mailhost.conf", "coredump.conf", kind="coredump"),
-    # Of Debian's name: its file of that name forwards all to rsyslog.
-    File("/etc/systemd/journald.conf.d/syslog.conf", "journald.conf", controls=("V09",)),
     File("/etc/systemd/timesyncd.conf.d/90-mailhost.conf", "timesyncd.conf", kind="timesyncd"),
     File("/etc/sudoers.d/80-hardening", "80-hardening", kind="sudo", mode="0440", check=("visudo", "-cf")),
     File("/etc/logrotate.d/sudo-log", "sudo-log", controls=("A02",)),
@@ -97,7 +95,6 @@ FILES: tuple[File, ...] = (
 # Directories that Debian does not make.
 DIRECTORIES = (
     "/etc/systemd/coredump.conf.d",
-    "/etc/systemd/journald.conf.d",
     "/etc/systemd/timesyncd.conf.d",
     "/etc/systemd/system/auditd.service.d",
     "/etc/systemd/system/audit-rules.service.d",
@@ -166,7 +163,8 @@ SERVICES: tuple[Service, ...] = (
     Service("apparmor.service", "V07", "apparmor"),
     Service("dailyaidecheck.timer", "V08", "aide-common"),
     Service("mailhost-aide-init.service", "V08", done="/var/lib/aide/aide.db"),
-    Service("systemd-journald.service", "V09", None, ("/etc/systemd/journald.conf", "/etc/systemd/journald.conf.d")),
+    Service("rsyslog.service", "V09", "rsyslog"),
+    Service("systemd-journald.service", "V09", None, ("/etc/systemd/journald.conf",)),
     Service("systemd-timesyncd.service", "V10", "systemd-timesyncd", ("/etc/systemd/timesyncd.conf.d",)),
 )
 

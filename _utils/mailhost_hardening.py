@@ -592,15 +592,18 @@ CONTROLS: tuple[Control, ...] = (
     Control(
         "V09",
         1,
-        "the journal outlives a reboot and cannot fill the disk",
-        "CIS 6.1.1.1.4–6.1.1.1.6; journald.conf(5)",
+        "the journal outlives a reboot and cannot fill the disk; rsyslog gets a copy, and passes nothing on",
+        "CIS 6.1.1.1.5, 6.1.1.1.6, 6.1.2.1–6.1.2.4, 6.1.2.7, against 6.1.1.1.4; ANSSI BP-028 R71",
+        "the disk that a second copy takes; logrotate keeps it to some weeks",
         sets={
+            "package": {"rsyslog": "installed"},
+            "unit": {"rsyslog.service": "runs"},
             "journald": {
                 "Storage": "persistent",
                 "Compress": "yes",
                 "SystemMaxUse": "1G",
-                "ForwardToSyslog": "no",
-            }
+                "ForwardToSyslog": "yes",
+            },
         },
     ),
     Control(
