@@ -91,16 +91,18 @@ def settings(name, values, separator=" ", package=None):
     found = __salt__["mailhost_file.look"](name)
     if not values:
         return outcome((__opts__, __context__), name, {}, None, "nothing is asked of it")
-    if found["kind"] is None and package in mailhost_forecast.brought(__context__):
-        found = {"kind": "file", "text": ""}
-    if found["kind"] != "file":
+    brought = package in mailhost_forecast.brought(__context__)
+    if found["kind"] != "file" and not (brought and __opts__["test"]):
         raise CommandExecutionError(
             f"{name}: is not there" if found["kind"] is None else f"{name}: is a {found['kind']}"
         )
-    wanted = mailhost_file.with_settings(found["text"], values, separator)
-    changes = {"content": mailhost_file.diff(found["text"], wanted)} if wanted != found["text"] else {}
+    # What a package brings is not there in a dry run: then, and in the run that brings it, the lines alone are shown.
+    old = "" if brought else found["text"]
+    shown = mailhost_file.with_settings(old, values, separator)
+    changes = {"content": mailhost_file.diff(old, shown)} if shown != old else {}
 
     def act():
+        wanted = mailhost_file.with_settings(found["text"], values, separator)
         __salt__["mailhost_file.replace"](name, wanted, found["user"], found["group"], found["mode"])
 
     return outcome((__opts__, __context__), name, changes, act, "is as declared")
@@ -123,13 +125,16 @@ def managed(name, source, context=None, user="root", group="root", mode="0644", 
     secret
         Whether the content must not be shown.
     package
-        The package that brings the file's directory, where this task installs it.
+        The package that brings the file's directory, or the file, where this task installs it.
     """
     wanted = {"text": _rendered(source, context or {}), "user": user, "group": group, "mode": mode}
-    changes = mailhost_file.plan(name, wanted, __salt__["mailhost_file.look"](name), secret)
+    there = __salt__["mailhost_file.look"](name)
+    # The run that brings the package is like the dry run before it, in which there was nothing.
+    brought = package in mailhost_forecast.brought(__context__) and there["kind"] in (None, "file")
+    changes = mailhost_file.plan(name, wanted, {"kind": None} if brought else there, secret)
     if changes and not os.path.isdir(os.path.dirname(name)):
         known = mailhost_forecast.applied(__context__, "directories", {})
-        if os.path.dirname(name) not in known and package not in mailhost_forecast.brought(__context__):
+        if os.path.dirname(name) not in known and not brought:
             raise CommandExecutionError(f"{name}: its directory does not exist")
     if changes and check and __opts__["test"]:
         __salt__["mailhost_file.tried"](name, wanted["text"], check)

@@ -117,9 +117,15 @@ def empty_groups(name, groups):
 @explained
 def private_startup_files(name):
     """Let the files with a dot in people's homes (.profile and the like) be nobody else's to read."""
-    found = __salt__["mailhost_accounts.startup_files"]()
-    users = mailhost_forecast.applied(__context__, "users", {})
-    for user in users.values():
+    real = __salt__["mailhost_accounts.read"]()["users"]
+    users = mailhost_forecast.applied(__context__, "users", real)
+    gone = [real[name]["home"] for name in real.keys() - users.keys()]
+    found = {
+        path: mode
+        for path, mode in __salt__["mailhost_accounts.startup_files"]().items()
+        if not any(path.startswith(f"{home}/") for home in gone)
+    }
+    for user in mailhost_forecast.applied(__context__, "users", {}).values():
         if not __salt__["mailhost_file.look"](user["home"], text=False)["kind"]:
             skeleton = __salt__["mailhost_accounts.startup_files"](["/etc/skel"])
             found.update({path.replace("/etc/skel", user["home"], 1): mode for path, mode in skeleton.items()})

@@ -1,4 +1,4 @@
-"""The hardening controls on a real host: each kind of thing spoilt, what a reboot leaves, what a control that is off does."""
+"""The hardening controls on a real host: each kind of thing spoilt, a reboot, and controls that are off."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ SLS = "hardening.baseline"
 TAMPERS = {
     "live sysctl": "sysctl -qw net.ipv4.conf.all.send_redirects=1 net.ipv4.conf.enp1s0.accept_source_route=1",
     "sysctl file": "echo net.ipv4.tcp_syncookies=0 >>/etc/sysctl.d/90-mailhost-net.conf",
-    "modes": "chmod 644 /etc/crontab; chmod 755 /etc/cron.d; chown 1000 /etc/ssh/sshd_config; chmod 644 /etc/skel/.profile",
+    "modes": "chmod 644 /etc/crontab /etc/skel/.profile; chmod 755 /etc/cron.d; chown 1000 /etc/ssh/sshd_config",
     "start-up file": "chmod 666 /home/phalkonadmin/.profile",
     "unsafe package is back": "apt-get update -q >/dev/null; apt-get install -qy telnet inetutils-telnet >/dev/null",
     "package is gone": "apt-get purge -qy needrestart debsums >/dev/null",
     "services": "systemctl disable --now apt-daily.timer; systemctl mask --now dailyaidecheck.timer",
     "PAM by hand": "sed -i '/pam_faillock/d; s/pam_unix.so try/pam_unix.so nullok try/' /etc/pam.d/common-auth",
-    "lines of Debian's files": "sed -i 's/^UMASK.*/UMASK 022/; /^YESCRYPT/d' /etc/login.defs; sed -i /pam_wheel/d /etc/pam.d/su;"
-    "echo minlen = 6 >>/etc/security/pwquality.conf",
-    "journal": "mkdir -p /etc/systemd/journald.conf.d; sed -i s/^Storage=.*/Storage=volatile/ /etc/systemd/journald.conf;"
+    "lines of Debian's files": "sed -i 's/^UMASK.*/UMASK 022/; /^YESCRYPT/d' /etc/login.defs;"
+    "sed -i /pam_wheel/d /etc/pam.d/su; echo minlen = 6 >>/etc/security/pwquality.conf",
+    "journal": "sed -i s/^Storage=.*/Storage=volatile/ /etc/systemd/journald.conf;"
     "systemctl restart systemd-journald; systemctl stop rsyslog.service syslog.socket",
     "shared memory": "mount -o remount,exec /dev/shm; sed -i /shm/d /etc/fstab",
     "accounts age": "chage -M 90 -I 30 phalkonadmin; groupdel sugroup",

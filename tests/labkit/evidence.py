@@ -18,13 +18,15 @@ LEFT_OUT = {
     "var/lib/wtmpdb": "notes every login (libpam-wtmpdb)",
     "var/log/lastlog": "notes every login",
     "var/lib/lastlog": "notes every login (libpam-lastlog2)",
-    "var/log/auth.log": "notes every login, where there is an rsyslog",
+    **{f"var/log/{name}": "rsyslog's: notes every login" for name in ("auth.log", "syslog", "user.log", "cron.log")},
+    "var/log/kern.log": "rsyslog's: the machine's kernel speaks whenever it likes",
+    "var/log/sudo.log": "sudo's: notes every command",
     "var/lib/systemd/timesync/clock": "touched by timesyncd while it runs (systemd-timesyncd(8))",
 }
 # salt-ssh's own home on the host: Salt itself and the modules of this tree, in a directory for each login user.
 _THIN = re.compile(r"var/tmp/\.[a-z_][a-z0-9_-]*_[0-9a-f]+_salt(/|$)")
-# Its directory appears at the first run: that changes the times of the one above.
-_THIN_PARENT = "var/tmp"
+# Salt's directory appears at the first run and a log with its first line: that changes the times of the one above.
+_PARENTS = ("var/tmp", "var/log")
 # Logins come and go, with their sessions and service managers; the link-local address comes a second after boot.
 _NOISE = re.compile(
     r"session-\S+\.scope|user(-runtime-dir)?@\d+\.service|user-\d+\.slice|run-user-\d+\.mount|/run/user/\d+ |\bfe80:"
@@ -78,8 +80,7 @@ def evidence(host: Host) -> Evidence:
 def _files(host: Host) -> Facts:
     tree = host.tree_hash(exclude=LEFT_OUT)
     files: dict[str, object] = {path: entry for path, entry in tree.items() if not _THIN.match(path)}
-    files[_THIN_PARENT] = tree[_THIN_PARENT]._replace(mtime_ns=0)
-    return files
+    return {**files, **{path: tree[path]._replace(mtime_ns=0) for path in _PARENTS}}
 
 
 def _lines(host: Host, argv: list[str]) -> frozenset[str]:
