@@ -5,8 +5,8 @@
 PYTHON ?= python3
 HOST ?= mail
 BIN := .venv/bin
-# What set-up and lab hosts need of Debian, besides Python.
-PACKAGES := python3-venv openssh-client gnupg debootstrap systemd-container iproute2 iptables ca-certificates shellcheck
+# What set-up needs of Debian besides Python; the lab installs what it needs itself, and says so.
+PACKAGES := python3-venv openssh-client gnupg ca-certificates
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
