@@ -8,6 +8,7 @@ import os
 import time
 
 import mailhost_access
+import mailhost_fail2ban
 import mailhost_firewall
 import mailhost_hardening
 import mailhost_sudo
@@ -18,6 +19,7 @@ __all__ = [
     "admin",
     "cleaned_up",
     "default_user_absent",
+    "fail2ban",
     "firewall",
     "hardening",
     "ssh_keys",
@@ -210,3 +212,18 @@ def ssh_vpn_only():
     return proof(
         DONE, f"sshd listens on {', '.join(sorted(address for address, _ in bound))} port {port} and nowhere else"
     )
+
+
+def fail2ban():
+    """Prove that fail2ban runs with the declared jails, and that the firewall drops whom it bans."""
+    unit = __salt__["mailhost_service.look"](mailhost_fail2ban.UNIT)
+    if unit["load"] == "not-found":
+        return proof(OPEN, "fail2ban is not installed")
+    failures = [] if unit["enabled"] == "enabled" else [f"is {unit['enabled']} at boot"]
+    if unit["active"] != "active":
+        return proof(OPEN, "; ".join([f"is {unit['active']}", *failures]))
+    jails = mailhost_fail2ban.jails(__pillar__)
+    found = __salt__["mailhost_fail2ban.look"](jails)
+    failures += mailhost_fail2ban.sentences(mailhost_fail2ban.plan(jails, found))
+    failures += mailhost_fail2ban.not_held(found)
+    return judged(failures, mailhost_fail2ban.evidence(jails, found["banned"]))

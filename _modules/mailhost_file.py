@@ -4,12 +4,13 @@ import grp
 import os
 import pathlib
 import pwd
+import shutil
 import stat
 import tempfile
 
 from salt.exceptions import CommandExecutionError
 
-__all__ = ["give", "look", "make_directory", "remove", "replace", "tried"]
+__all__ = ["give", "look", "make_directory", "remove", "replace", "tried", "tried_together"]
 
 
 def look(path, text=True):
@@ -55,12 +56,36 @@ def tried(path, text, check):
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="surrogateescape") as copy:
         copy.write(text)
         copy.flush()
-        try:
-            __salt__["mailhost_run.program"]([*check, copy.name])
-        except CommandExecutionError as error:
-            if "no such file or directory" in str(error) and str(error).startswith(f"{check[0]}:"):
-                return
-            raise CommandExecutionError(f"{path}: not replaced: {str(error).replace(copy.name, path)}") from None
+        _accepted(path, check, copy.name)
+
+
+def tried_together(directory, texts, check):
+    """Let a program read a directory with new files in it before they are put there.
+
+    directory
+        Its path; the program gets a copy of it.
+    texts
+        The new files' texts, by path below the directory.
+    check
+        The program's argument list; the copy's path is added.
+
+    Raises CommandExecutionError with the program's words when it refuses them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_file.tried_together /etc/fail2ban '{"jail.local": ""}' '["fail2ban-client", "-t", "-c"]'
+    """
+    with tempfile.TemporaryDirectory(prefix="mailhost.") as temporary:
+        copy = f"{temporary}/{os.path.basename(directory)}"
+        if os.path.isdir(directory):
+            shutil.copytree(directory, copy, symlinks=True)
+        for path, text in texts.items():
+            os.makedirs(os.path.dirname(f"{copy}/{path}"), exist_ok=True)
+            pathlib.Path(copy, path).unlink(missing_ok=True)
+            pathlib.Path(copy, path).write_text(text, encoding="utf-8", errors="surrogateescape")
+        _accepted(directory, check, copy)
 
 
 def replace(path, text, user="root", group="root", mode=0o644, check=None):
@@ -148,6 +173,16 @@ def remove(path):
     """
     os.unlink(path)
     _sync(os.path.dirname(path))
+
+
+def _accepted(path, check, copy):
+    """Let a program read a copy of what is to be at a path; nothing is said when the program is not there (yet)."""
+    try:
+        __salt__["mailhost_run.program"]([*check, copy])
+    except CommandExecutionError as error:
+        if "no such file or directory" in str(error) and str(error).startswith(f"{check[0]}:"):
+            return
+        raise CommandExecutionError(f"{path}: not replaced: {str(error).replace(copy, path)}") from None
 
 
 def _name(lookup, number):

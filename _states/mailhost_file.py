@@ -9,7 +9,7 @@ import mailhost_file
 import mailhost_forecast
 from mailhost_result import explained, outcome
 
-__all__ = ["absent", "access", "directories", "managed", "settings"]
+__all__ = ["absent", "access", "directories", "managed", "settings", "together"]
 
 
 @explained
@@ -143,6 +143,47 @@ def managed(name, source, context=None, user="root", group="root", mode="0644", 
         __salt__["mailhost_file.replace"](name, wanted["text"], user, group, mode, check)
 
     return outcome((__opts__, __context__), name, changes, act, "is as declared")
+
+
+@explained
+def together(name, sources, context=None, mode="0644", check=None):
+    """Let files of root's in one directory be as their templates say: files that one program reads together.
+
+    They are tried together too, on a copy of the directory: one by one, each would fail on what is wrong in another,
+    and the one that puts it right could never be put in place. Directories that are missing are made.
+
+    name
+        The directory's path.
+    sources
+        Their templates, ``salt://…``, by path below the directory.
+    context
+        The templates' variables.
+    mode
+        Their mode as four octal digits.
+    check
+        The argument list of a program that must accept the directory with the new files; its path is added.
+    """
+    texts = {path: _rendered(source, context or {}) for path, source in sources.items()}
+    differing = {}
+    for path, text in texts.items():
+        wanted = {"text": text, "user": "root", "group": "root", "mode": mode}
+        current = __salt__["mailhost_file.look"](f"{name}/{path}")
+        if changes := mailhost_file.plan(f"{name}/{path}", wanted, current, secret=False):
+            differing[path] = changes
+            if __opts__["test"]:
+                mailhost_forecast.note(__context__, "changed", f"{name}/{path}", True)
+    if differing and check:
+        __salt__["mailhost_file.tried_together"](name, texts, check)
+
+    def act():
+        for path in differing:
+            directory = os.path.dirname(f"{name}/{path}")
+            if not os.path.isdir(directory):
+                __salt__["mailhost_file.make_directory"](directory)
+            __salt__["mailhost_file.replace"](f"{name}/{path}", texts[path], mode=mode)
+
+    changes = {f"{path}: {what}": change for path, found in differing.items() for what, change in found.items()}
+    return outcome((__opts__, __context__), name, changes, act, f"{', '.join(sources)} as declared")
 
 
 def _rendered(source, context):

@@ -113,6 +113,23 @@ def interface(version: int) -> Callable[[Any], str]:
     return parse
 
 
+def networks(value: Any) -> tuple[str, ...]:
+    """Parse a list of addresses and networks of both IP versions; one address is written without a prefix length."""
+    if not isinstance(value, (list, tuple)):
+        raise Invalid("is not a list of addresses and networks")
+    found = []
+    for entry in value:
+        try:
+            network = ipaddress.ip_network(str(entry))
+        except ValueError:
+            raise Invalid(f"{entry!r} is neither an address nor a network such as 198.51.100.0/24") from None
+        if not network.prefixlen:
+            raise Invalid(f"{entry!r} is everybody")
+        single = network.prefixlen == network.max_prefixlen
+        found.append(str(network.network_address if single else network))
+    return tuple(found)
+
+
 KEY_TYPES = (
     "ssh-ed25519",
     "ecdsa-sha2-nistp256",
@@ -273,6 +290,7 @@ login_name = text_matching(r"[a-z_][a-z0-9_-]{0,31}", "a login name (small lette
 port = whole(1, 65535, "a port number")
 # RFC 1123 section 2.1: a peer's name becomes a host name.
 peer_name = text_matching(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "a name of small letters, digits and dashes")
+minutes = whole(1, 525600, "a number of minutes")
 
 
 # The sections.
@@ -414,6 +432,28 @@ class Firewall:
 
 
 @dataclasses.dataclass(frozen=True)
+class Recidive:
+    """Who is banned again and again."""
+
+    maxretry: int = key(whole(2, 100, "a number of bans"), "bans within findtime_minutes that lead to the long one", 3)
+    findtime_minutes: int = key(minutes, "minutes over which the bans are counted", 1440)
+    bantime_minutes: int = key(minutes, "minutes of the long ban; no ban lasts longer", 10080)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fail2ban:
+    """Who fails to log in by SSH, and for how long he is kept out."""
+
+    recidive: Recidive = section(Recidive, "who is banned again and again")
+    maxretry: int = key(whole(1, 100, "a number of failed logins"), "failed logins within findtime_minutes: a ban", 3)
+    findtime_minutes: int = key(minutes, "minutes over which failed logins are counted", 10)
+    bantime_minutes: int = key(minutes, "minutes of the first ban; each further one is twice as long", 60)
+    ignore: tuple[str, ...] = key(
+        networks, "addresses and networks that are never banned, besides loopback and the VPN", ()
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Pillar:
     """All of it."""
 
@@ -422,6 +462,7 @@ class Pillar:
     vpn: Vpn = section(Vpn, "the host's place in the VPN")
     hardening: Hardening = section(Hardening, "which hardening controls hold")
     firewall: Firewall = section(Firewall, "what may come in")
+    fail2ban: Fail2ban = section(Fail2ban, "who fails to log in by SSH, and for how long he is kept out")
 
 
 def parse(raw: Mapping[str, Any]) -> Pillar:
@@ -498,7 +539,7 @@ def _contradictions(pillar: Pillar) -> list[str]:
         found.append("access: root can be neither the admin nor the account that is removed")
     both = sorted(set(pillar.hardening.disabled or {}) & set(pillar.hardening.enabled or ()))
     found += [f"hardening.enabled: {name} is in hardening.disabled too" for name in both]
-    return found + _firewall_contradictions(pillar) + _vpn_contradictions(pillar.vpn)
+    return found + _firewall_contradictions(pillar) + _vpn_contradictions(pillar.vpn) + _bans(pillar.fail2ban)
 
 
 def _firewall_contradictions(pillar: Pillar) -> list[str]:
@@ -540,4 +581,19 @@ def _vpn_contradictions(vpn: Vpn) -> list[str]:
             elif address in taken:
                 found.append(f"{where} belongs to {taken[address]} too")
             taken[address] = name
+    return found
+
+
+def _bans(declared: Fail2ban) -> list[str]:
+    """Return what is wrong between the two kinds of bans."""
+    recidive, found = declared.recidive, []
+    if recidive.bantime_minutes < declared.bantime_minutes:
+        found.append("fail2ban.recidive.bantime_minutes: is shorter than fail2ban.bantime_minutes")
+    # Each ban is twice as long as the one before, and who is banned cannot fail: so long do the bans take at least.
+    shortest = declared.bantime_minutes * (2 ** (recidive.maxretry - 1) - 1)
+    if recidive.findtime_minutes <= shortest:
+        found.append(
+            f"fail2ban.recidive.findtime_minutes: {recidive.maxretry} bans take more than {shortest} minutes, so "
+            "nobody would ever be banned again and again"
+        )
     return found

@@ -97,7 +97,7 @@ TASKS: tuple[Task, ...] = (
         sls="ssh.vpn_only",
         check="ssh_vpn_only",
     ),
-    Task("1.3.5", "fail2ban", ("1.3.1",), "install_fail2ban"),
+    Task("1.3.5", "fail2ban", ("1.3.1",), "install_fail2ban", sls="fail2ban.jails", check="fail2ban"),
     Task("1.4.1", "Mail directory structure", ("1.3.1",), "create_mail_directories"),
     Task("1.4.2", "Permissions and ownership", ("1.4.1",), "configure_directory_permissions"),
     Task("1.4.3", "Disk quotas for /var/mail/vmail (prepare only)", ("1.4.2",), "prepare_disk_quotas"),

@@ -70,6 +70,8 @@ def _value(field: Any) -> str:
         return field.metadata["example"]  # type: ignore[no-any-return]
     if field.default is None:
         return "null"
+    if field.default == ():
+        return "[]"
     if isinstance(field.default, tuple):
         rows = (", ".join(f"{name}: {_scalar(value)}" for name, value in row.items()) for row in field.default)
         return "".join(f"\n    - {{{row}}}" for row in rows)

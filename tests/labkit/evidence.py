@@ -21,6 +21,7 @@ LEFT_OUT = {
     **{f"var/log/{name}": "rsyslog's: notes every login" for name in ("auth.log", "syslog", "user.log", "cron.log")},
     "var/log/kern.log": "rsyslog's: the machine's kernel speaks whenever it likes",
     "var/log/sudo.log": "sudo's: notes every command",
+    "var/lib/fail2ban/fail2ban.sqlite3": "keeps how far fail2ban has read the journal, which notes every login",
     "var/lib/systemd/timesync/clock": "touched by timesyncd while it runs (systemd-timesyncd(8))",
 }
 # salt-ssh's own home on the host: Salt itself and the modules of this tree, in a directory for each login user.
