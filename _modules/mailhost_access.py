@@ -56,8 +56,6 @@ def set_keys(name, text):
     """
     user = pwd.getpwnam(name)
     directory = pathlib.Path(user.pw_dir, ".ssh")
-    if directory.is_symlink():
-        raise CommandExecutionError(f"{directory}: is a symbolic link; remove it")
     directory.mkdir(mode=0o700, exist_ok=True)
     os.chown(directory, user.pw_uid, user.pw_gid)
     directory.chmod(0o700)

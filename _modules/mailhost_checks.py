@@ -55,7 +55,9 @@ def default_user_absent():
     admin = __pillar__["access"]["admin"]
     holder = [user for user, entry in accounts["users"].items() if entry["uid"] == admin["uid"]]
     if holder not in ([], [admin["name"]]):
-        failures.append(f"uid {admin['uid']} is {holder[0]}'s")
+        failures.append(
+            f"uid {admin['uid']}, wanted for {admin['name']}, belongs to {holder[0]}: remove or move that account"
+        )
     return judged(failures, f"no account, home, mail, crontab or sudo rule of {name}")
 
 

@@ -14,7 +14,7 @@ __all__ = ["give", "look", "make_directory", "remove", "replace", "tried", "trie
 
 
 def look(path, text=True):
-    """Return what is at a path: kind (None, file, directory, link, other), mode, user, group, and of a file its text.
+    """Return what is at a path: kind (None, file, directory, link, special file), mode, user, group, a file's text.
 
     text
         Whether a file is read.
@@ -31,7 +31,7 @@ def look(path, text=True):
         return {"kind": None}
     kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
     found = {
-        "kind": kinds.get(stat.S_IFMT(status.st_mode), "other"),
+        "kind": kinds.get(stat.S_IFMT(status.st_mode), "special file"),
         "mode": f"{stat.S_IMODE(status.st_mode):04o}",
         "user": _name(pwd.getpwuid, status.st_uid),
         "group": _name(grp.getgrgid, status.st_gid),

@@ -7,8 +7,9 @@ import time
 
 import mailhost_pkg
 
-__all__ = ["install", "installed", "purge", "refresh", "removal", "security_source", "simulate"]
+__all__ = ["finish", "install", "installed", "purge", "refresh", "removal", "security_source", "simulate", "unfinished"]
 
+JOURNAL = pathlib.Path("/var/lib/dpkg/updates")
 LISTS = "/var/lib/apt/lists"
 STALE_SECONDS = 3600
 # --no-install-recommends: what a task needs it names. force-confold: a file we manage is not asked about.
@@ -22,8 +23,10 @@ INSTALL = [
     "-o",
     "DPkg::Lock::Timeout=300",
 ]
-# Without the log of what the planner was asked, which apt-get writes also when it only simulates.
-SIMULATE = [*INSTALL, "-o", "Dir::Log::Planner=/dev/null", "-s", "install"]
+# Without the caches and the log of what the planner was asked: apt-get writes them also when it only looks.
+UNWRITTEN = ["Dir::Log::Planner=/dev/null", "Dir::Cache::pkgcache=", "Dir::Cache::srcpkgcache="]
+LOOKING = [word for option in UNWRITTEN for word in ("-o", option)]
+SIMULATE = [*INSTALL, *LOOKING, "-s"]
 
 
 def installed():
@@ -44,6 +47,43 @@ def installed():
     return __context__["mailhost.packages"]
 
 
+def unfinished():
+    """Return the packages that dpkg was stopped in the middle of, ``{name: {"status": …, "version": …}}``.
+
+    Under the name "" stands dpkg's own journal, which apt does not work with when it was left open.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_pkg.unfinished
+    """
+    lines = __salt__["mailhost_run.program"](
+        ["dpkg-query", "-W", "-f=${db:Status-Status} ${Package} ${Version}\\n"]
+    ).splitlines()
+    rows = [line.split(" ") for line in lines]
+    whole = ("installed", "not-installed", "config-files")
+    found = {row[1]: {"status": row[0], "version": row[2]} for row in rows if row[0] not in whole}
+    if any(entry.name.isdigit() for entry in JOURNAL.iterdir()):
+        found[""] = {"status": "journal left open", "version": ""}
+    return found
+
+
+def finish():
+    """Let dpkg finish what it was stopped in the middle of.
+
+    Raises CommandExecutionError with dpkg's words.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_pkg.finish
+    """
+    __salt__["mailhost_run.program"](["dpkg", "--configure", "-a", "--force-confold"], timeout=1800)
+    __context__.pop("mailhost.packages", None)
+
+
 def simulate(names):
     """Return what installing packages would install, dependencies included, without touching the host.
 
@@ -60,12 +100,12 @@ def simulate(names):
     """
     run = __salt__["mailhost_run.program"]
     if not _stale():
-        return mailhost_pkg.parse_simulation(run([*SIMULATE, *names]))
+        return mailhost_pkg.parse_simulation(run([*SIMULATE, "install", *names]))
     if "mailhost.lists" not in __context__:
         # Removed with the last reference, at the end of the run.
         __context__["mailhost.lists"] = tempfile.TemporaryDirectory(prefix="mailhost-apt.")
         run([*INSTALL, *_apart(), "update"])
-    return mailhost_pkg.parse_simulation(run([*SIMULATE, *_apart(), *names]))
+    return mailhost_pkg.parse_simulation(run([*SIMULATE, *_apart(), "install", *names]))
 
 
 def install(names):
@@ -92,7 +132,7 @@ def removal(names):
 
         salt-ssh mail mailhost_pkg.removal '["telnet"]'
     """
-    return mailhost_pkg.parse_removal(__salt__["mailhost_run.program"]([*INSTALL, "-s", "purge", *names]))
+    return mailhost_pkg.parse_removal(__salt__["mailhost_run.program"]([*SIMULATE, "purge", *names]))
 
 
 def purge(names):
@@ -120,7 +160,7 @@ def security_source():
         salt-ssh mail mailhost_pkg.security_source
     """
     targets = __salt__["mailhost_run.program"](
-        ["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI) $(SIGNED_BY)", "Created-By: Packages"]
+        ["apt-get", *LOOKING, "indextargets", "--format", "$(RELEASE) $(REPO_URI) $(SIGNED_BY)", "Created-By: Packages"]
     )
     release = dict(
         line.split("=", 1) for line in pathlib.Path("/etc/os-release").read_text().splitlines() if "=" in line

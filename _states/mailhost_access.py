@@ -25,10 +25,11 @@ def authorized_keys(name, keys):
         raise CommandExecutionError(f"{name} does not exist")
     there = __salt__["mailhost_access.keys"](users[name]["home"])
     file, directory = there["file"], there["directory"]
-    if file["kind"] not in (None, "file"):
-        raise CommandExecutionError(
-            f"{users[name]['home']}/.ssh/authorized_keys: is a {file['kind']}, not a file; move it away"
-        )
+    for path, found, kind in ((".ssh", directory, "directory"), (".ssh/authorized_keys", file, "file")):
+        if found["kind"] not in (None, kind):
+            raise CommandExecutionError(
+                f"{users[name]['home']}/{path}: is a {found['kind']}, not a {kind}; move it away"
+            )
     changes = mailhost_access.plan_keys(keys, file.get("text"))
     wanted = {"directory": (directory, "0700"), "file": (file, "0600")}
     for kind, (found, mode) in wanted.items():

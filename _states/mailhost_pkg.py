@@ -5,7 +5,22 @@ from salt.exceptions import CommandExecutionError
 import mailhost_forecast
 from mailhost_result import explained, outcome
 
-__all__ = ["installed", "purged", "security_source"]
+__all__ = ["finished", "installed", "purged", "security_source"]
+
+
+@explained
+def finished(name):
+    """Let nothing be left half-installed by a power cut: apt would refuse to do anything."""
+    found = __salt__["mailhost_pkg.unfinished"]()
+    changes = {package or "dpkg": {"old": entry["status"], "new": "finished"} for package, entry in found.items()}
+    if __opts__["test"]:
+        for package, entry in found.items():
+            # One of which not even the files are all there is installed again, by the state that wants it.
+            if entry["status"] != "half-installed":
+                mailhost_forecast.note(__context__, "packages", package, entry["version"])
+    return outcome(
+        (__opts__, __context__), name, changes, __salt__["mailhost_pkg.finish"], "nothing was left half-installed"
+    )
 
 
 @explained

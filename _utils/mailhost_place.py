@@ -19,6 +19,8 @@ from mailhost_progress import DIRECTORY, NAME
 
 WAIT_SECONDS = 30
 BEAT_SECONDS = 5
+# What salt-ssh unpacks on the host, and some room for what it sends; it would end with a traceback, or run nothing.
+FREE_MB = 64
 _TAKEN = 75  # EX_TEMPFAIL of sysexits.h
 # The processes that hold places. They end with this process, which is the other end of their standard input.
 _HELD: list[subprocess.Popen[str]] = []
@@ -26,6 +28,8 @@ _HELD: list[subprocess.Popen[str]] = []
 # $1: seconds to wait, $2: SSH_CONNECTION. A workstation that is cut off says nothing: sshd might not notice for hours.
 _SCRIPT = f"""
 umask 077
+free=$(( $(stat -f -c "%a * %S" /var/tmp) >> 20 ))
+[ "$free" -ge {FREE_MB} ] || {{ echo "/var/tmp has $free MB free, and Salt needs {FREE_MB}: make room" >&2; exit 1; }}
 mkdir -p {DIRECTORY} || exit 1
 exec 9>>{DIRECTORY}/place
 flock -w "$1" 9 || {{ cut -d" " -f2- {DIRECTORY}/place; exit {_TAKEN}; }}

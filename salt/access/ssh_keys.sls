@@ -5,14 +5,14 @@ from mailhost_sls import state, task
 
 
 def run():
-    """The admin's authorized_keys, strays removed; then root's lock, kept only once the admin has come in anew."""
+    """The admin's authorized_keys, strays removed; then root's lock, not before the admin has been seen to come in."""
     admin = __pillar__["access"]["admin"]
+    keys = {"name": admin["name"], "keys": admin["ssh_keys"]}
     return task(
         __sls__,
         {
-            f"{admin['name']} logs in with the declared keys only": state(
-                "mailhost_access.authorized_keys", name=admin["name"], keys=admin["ssh_keys"]
-            ),
+            f"{admin['name']} logs in with the declared keys only": state("mailhost_access.authorized_keys", **keys),
+            f"{admin['name']} gets in before root is locked out": state("mailhost_access.login_seen", **keys),
             "sshd: root cannot log in": state(
                 "mailhost_sshd.settings",
                 name="/etc/ssh/sshd_config.d/00-mailhost-root.conf",

@@ -9,6 +9,7 @@ def run():
     return task(
         __sls__,
         {
+            "dpkg has finished what it began": state("mailhost_pkg.finished"),
             "sudo is installed": state("mailhost_pkg.installed", packages=["sudo"]),
             "sudo asks its group for no password": state(
                 "mailhost_file.managed",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from labkit import Host, Lab
 from labkit.checkout import Checkout, Result
 from labkit.exactness import HEADER, Exactness, measure, table
 
+# The access tasks: what they need comes along.
+ACCESS = ("access.ssh_proven", "access.cleaned_up")
 # Under these names a test's report carries rows of tables, also from the other processes of pytest-xdist.
 EXACTNESS, FRONT_DOOR = "exactness", "front door"
 Exact = Callable[..., Exactness]
@@ -41,12 +44,24 @@ def _thin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def _entered(_mail: Host, _thin: Path, tmp_path_factory: pytest.TempPathFactory) -> Host:
+    """The shared host, with its snapshot ``entered``: the access tasks applied to a pristine one."""
+    _started(_mail, "pristine")
+    with Checkout(tmp_path_factory.mktemp("enter") / "c", _mail, _thin) as checkout:
+        run = checkout.apply(*ACCESS)
+        assert run.returncode == 0, run.result
+    _kept(_mail, "entered")
+    return _mail
+
+
+@pytest.fixture(scope="session")
 def _converged(_mail: Host, _thin: Path, tmp_path_factory: pytest.TempPathFactory) -> Host:
     """The shared host, with its snapshot ``converged``: all tasks applied to a pristine one."""
     _started(_mail, "pristine")
     with Checkout(tmp_path_factory.mktemp("converge") / "c", _mail, _thin) as checkout:
         run = checkout.apply()
         assert run.returncode == 0, run.result
+    _background_done(_mail)
     _kept(_mail, "converged")
     return _mail
 
@@ -55,6 +70,12 @@ def _converged(_mail: Host, _thin: Path, tmp_path_factory: pytest.TempPathFactor
 def fresh(_mail: Host) -> Host:
     """A running host as the provider delivers it."""
     return _started(_mail, "pristine")
+
+
+@pytest.fixture
+def entered(_entered: Host) -> Host:
+    """A running host to which the access tasks have been applied, and nothing else."""
+    return _started(_entered, "entered")
 
 
 @pytest.fixture
@@ -109,6 +130,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if rows:
             terminalreporter.section(title)
             terminalreporter.write_line(table(header, rows))
+
+
+def _background_done(host: Host, timeout: float = 600) -> None:
+    """Wait until what a run has left to go on by itself is done, such as AIDE's database."""
+    until = time.monotonic() + timeout
+    unit = ["systemctl", "list-units", "--plain", "--no-legend", "--state=active,activating", "mailhost-*.service"]
+    while left := host.run(unit).stdout:
+        assert time.monotonic() < until, left
+        time.sleep(1)
 
 
 def _kept(host: Host, snapshot: str) -> None:

@@ -10,7 +10,7 @@ from labkit import Host
 from labkit.checkout import Checkout
 from labkit.exactness import Exactness
 
-from .conftest import Exact
+from .conftest import ACCESS, Exact
 
 pytestmark = pytest.mark.lab
 
@@ -20,7 +20,7 @@ CONSOLE = "rm /etc/ssh/sshd_config.d/00-mailhost-root.conf; systemctl restart ss
 
 @dataclass(frozen=True)
 class Tamper:
-    """Something done to a converged host: a shell script, and the tasks that the tracker must then show as not done."""
+    """Something done to a host that was in order: a shell script, and the tasks that are then not done."""
 
     id: str
     script: str
@@ -105,14 +105,14 @@ def test_converged_host(converged: Host, checkout: Checkout, exact: Exact) -> No
 
 
 @pytest.mark.parametrize("tamper", TAMPERS, ids=lambda tamper: tamper.id.replace(" ", "-"))
-def test_tampered_host(converged: Host, checkout: Checkout, exact: Exact, tamper: Tamper) -> None:
-    converged.run(["sh", "-euc", tamper.script])
-    found = exact(tamper.id, converged, checkout)
+def test_tampered_host(entered: Host, checkout: Checkout, exact: Exact, tamper: Tamper) -> None:
+    entered.run(["sh", "-euc", tamper.script])
+    found = exact(tamper.id, entered, checkout, *ACCESS)
     assert found.made
     assert _open(found, "dry") >= set(tamper.open)
     assert not _open(found, "again") & set(tamper.open)
     if tamper.id == "admin's uid moved":
-        assert converged.run(["stat", "-c", "%u:%g %a", "/srv/hers"]).stdout == "1000:1000 4755\n"
+        assert entered.run(["stat", "-c", "%u:%g %a", "/srv/hers"]).stdout == "1000:1000 4755\n"
 
 
 def _open(found: Exactness, run: str) -> set[str]:
