@@ -30,12 +30,19 @@ HASH = "$y$j9T$canary0canary0canary0$abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
+def checkout(tmp_path: Path, request: pytest.FixtureRequest) -> Checkout:
     made = Checkout(tmp_path / "c")
+    request.addfinalizer(lambda: _end_gpg_agent(made.directory / ".salt/gpg"))
     for environment in ("dev", "staging", "prod"):
         made.pillar({**GOOD, "ssh": {"port": {"dev": 2201, "staging": 2202, "prod": 2203}[environment]}}, environment)
     shutil.copy(ROOT / "Makefile", made.directory)
     return made
+
+
+def _end_gpg_agent(home: Path) -> None:
+    """End the agent that gpg started for a key directory; it would stay for a while."""
+    if home.is_dir():
+        subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True)
 
 
 def compiled(checkout: Checkout, *argv: str, env: Mapping[str, str] | None = None) -> dict[str, Any]:
