@@ -5,8 +5,8 @@ A name that is no host ends the run with a sentence and exit code 1; Salt itself
 
 import os
 import pathlib
-import re
 import sys
+import tempfile
 
 import salt.pillar
 import yaml
@@ -29,9 +29,9 @@ def targets(tgt, tgt_type="glob", **kwargs):
     """
     mailhost_interrupt.end_honestly()
     root = pathlib.Path.cwd()
-    if re.search(r"\s", str(root)):
-        # Salt puts the path into a command line as it is, and tries for ever to send what is then not there.
-        raise SaltClientError(f"{root}: has a space in it, and salt-ssh cannot send files from there; move the checkout")
+    for directory, advice in ((root, "move the checkout"), (tempfile.gettempdir(), "set TMPDIR to another directory")):
+        if said := mailhost_endpoint.unsendable(str(directory)):
+            raise SaltClientError(f"{said}; {advice}")
     hosts = _hosts()
     wanted = __utils__["roster_matcher.targets"](
         {host_id: {"host": host_id} for host_id in hosts}, tgt, tgt_type, "ipv4"
@@ -86,6 +86,11 @@ def _look(root, host, alone):
     """Return the endpoint of a host that answers, and say which it is; the host is this salt-ssh's own from here on."""
     pillar = _pillar(host)
     ways = mailhost_endpoint.candidates(host, pillar)
+    if host.priv:
+        # The public half is enough for ssh when an agent has the private one.
+        names = [os.path.expanduser(f"{host.priv}{ending}") for ending in ("", ".pub")]
+        if not any(os.access(name, os.R_OK) for name in names):
+            raise SaltClientError(f"etc/salt/roster: {host.id}.priv: {host.priv} cannot be read")
     try:
         endpoint = mailhost_ssh.find(root, host, ways, lambda way: _enter(root, host, way))
     except mailhost_place.Taken as error:

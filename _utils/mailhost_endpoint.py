@@ -6,6 +6,7 @@ A finished host answers as the admin on its VPN address, a fresh one as root on 
 
 import dataclasses
 import ipaddress
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -69,6 +70,8 @@ def parse_host(host_id: str, raw: Any) -> Host:
     port = raw.get("port")
     if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535):
         raise InvalidRoster(f"{host_id}.port: {port!r} is not a port number from 1 to 65535")
+    if raw.get("priv") and (said := unsendable(str(raw["priv"]))):
+        raise InvalidRoster(f"{host_id}.priv: {said}")
     return Host(
         host_id,
         tuple(addresses),
@@ -78,6 +81,15 @@ def parse_host(host_id: str, raw: Any) -> Host:
         raw.get("host_key"),
         raw.get("priv"),
     )
+
+
+def unsendable(path: str) -> str:
+    """Return why Salt cannot work with a path, "" when it can: it gives paths to a shell as they are."""
+    wrong = sorted(set(re.findall(r"[\s'\"\\$`&|;<>()*?\[\]]", path)))
+    if not wrong:
+        return ""
+    named = " and ".join("a space" if sign.isspace() else sign for sign in wrong)
+    return f"{path}: has {named} in it, and salt-ssh cannot send files from there"
 
 
 def candidates(host: Host, pillar: Mapping[str, Any]) -> list[Endpoint]:

@@ -94,7 +94,8 @@ class Follower(contextlib.AbstractContextManager["Follower"]):
     def _confirm(self, way: Mapping[str, Any]) -> None:
         """Log in by the way that a change has opened, over a new connection, and confirm it.
 
-        The host asks once a second, and a way may take a moment to open: it is tried until it works.
+        The host asks once a second, and a way may take a moment to open: it is tried until it works, or until sshd
+        refuses the login. That is an answer, and asking again would only get this address banned.
         """
         if way["token"] in self._tried:
             return
@@ -102,10 +103,10 @@ class Follower(contextlib.AbstractContextManager["Follower"]):
         for address in way["addresses"]:
             endpoint = Endpoint(address, way["port"], way["user"], "new")
             said = self._enter(endpoint, str(mailhost_guard.PROGRAM), "confirm", way["token"], quiet=True)
-            if not said:
+            if not said or mailhost_ssh.is_refused(said):
                 self._tried.add(way["token"])
-                return
-        if said not in self._tried:
+                break
+        if said and said not in self._tried:
             self._tried.add(said)
             self._say(said)
 

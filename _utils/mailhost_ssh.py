@@ -100,6 +100,11 @@ def refusal(stderr: str, returncode: int) -> str:
     return lines[-1] if lines else f"ssh ended with {returncode}"
 
 
+def is_refused(said: str) -> bool:
+    """Whether sshd has answered and let the user not in, as opposed to a host or a network that is in the way."""
+    return "Permission denied (" in said
+
+
 def new_login(options_: Iterable[str], endpoint: Endpoint, *words: str) -> str:
     """Log in over a connection of its own: a kept one proves nothing about keys or sshd as they are now."""
     fresh = [option for option in options_ if not option.startswith("Control")]
@@ -149,23 +154,39 @@ def _wait(pending: dict[tuple[str, int], socket.socket]) -> dict[tuple[str, int]
 def find(root: pathlib.Path, host: Host, endpoints: list[Endpoint], enter: Callable[[Endpoint], str]) -> Endpoint:
     """Return the first endpoint that lets us in, the one of last time before others of its network.
 
+    A user whom the host refuses by one endpoint it refuses by all: to try the others would only be more failed logins,
+    and fail2ban counts them.
+
     enter
         Logs in over an endpoint and returns "", or what went wrong.
 
     Raises Unreachable with one line for each endpoint tried.
     """
-    memory = root / ".salt" / "endpoints" / f"{host.id}.json"
-    last = json.loads(memory.read_text()) if memory.exists() else None
+    last = _remembered(root, host.id)
     ordered = sorted(endpoints, key=lambda way: (way.network != "VPN", [way.address, way.port, way.user] != last))
     ports = open_ports(ordered)
     said = []
+    refused = set()
     for endpoint in ordered:
+        if endpoint.user in refused:
+            continue
         answer = ports[endpoint.address, endpoint.port] or enter(endpoint)
         if not answer:
             remember(root, host.id, endpoint)
             return endpoint
+        if is_refused(answer):
+            refused.add(endpoint.user)
         said.append(f"  {endpoint}: {answer}")
     raise Unreachable("\n".join([f"{host.id}: no endpoint lets us in", *said]))
+
+
+def _remembered(root: pathlib.Path, host_id: str) -> list[object] | None:
+    """Return the endpoint that worked last, None when that is not known: a file cut short is no reason to stop."""
+    try:
+        found = json.loads((root / ".salt" / "endpoints" / f"{host_id}.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, list) else None
 
 
 def remember(root: pathlib.Path, host_id: str, endpoint: Endpoint) -> None:

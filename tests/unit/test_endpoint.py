@@ -50,6 +50,7 @@ def test_an_entry_of_the_roster() -> None:
         ({"host": "203.0.113.5"}, "mail.environment: is missing"),
         ({"host": "mail.example.org", "environment": "prod"}, "mail.host: 'mail.example.org' is not an IP address"),
         ({"host": "203.0.113.5", "environment": "prod", "port": "22"}, "mail.port: '22' is not a port number from 1 to 65535"),
+        ({"host": "203.0.113.5", "environment": "prod", "priv": "~/my keys/id"}, "mail.priv: ~/my keys/id: has a space in it, and salt-ssh cannot send files from there"),
         ({"host": "203.0.113.5", "environment": "prod", "passwd": "x"}, "mail.passwd: no such key; here are environment, host, host_key, port, priv, user"),
     ],
 )  # fmt: skip
@@ -66,3 +67,16 @@ def test_a_host_key_is_known_under_one_name_and_no_host_is_trusted_by_accident()
     assert "UserKnownHostsFile='/a b/known'" in options
     pinned = Host("mail", ("203.0.113.5",), "prod", host_key="ssh-ed25519 AAAA")
     assert "StrictHostKeyChecking=yes" in mailhost_endpoint.ssh_options(pinned, "/k", "/run/x/%C")
+
+
+@pytest.mark.parametrize("path", ["/home/ada/mail", "/srv/ädä/mail-host_1.2", "/tmp/~x,y@z:1"])
+def test_paths_that_a_shell_leaves_alone(path: str) -> None:
+    assert mailhost_endpoint.unsendable(path) == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [("/home/ada/my mail", "a space"), ("/srv/a$b", "$"), ("/srv/it's (1)", "a space and ' and ( and )")],
+)
+def test_paths_that_it_does_not(path: str, named: str) -> None:
+    assert mailhost_endpoint.unsendable(path) == f"{path}: has {named} in it, and salt-ssh cannot send files from there"
