@@ -31,7 +31,9 @@ def targets(tgt, tgt_type="glob", **kwargs):
     root = pathlib.Path.cwd()
     if re.search(r"\s", str(root)):
         # Salt puts the path into a command line as it is, and tries for ever to send what is then not there.
-        raise SaltClientError(f"{root}: has a space in it, and salt-ssh cannot send files from there; move the checkout")
+        raise SaltClientError(
+            f"{root}: has a space in it, and salt-ssh cannot send files from there; move the checkout"
+        )
     hosts = _hosts()
     wanted = __utils__["roster_matcher.targets"](
         {host_id: {"host": host_id} for host_id in hosts}, tgt, tgt_type, "ipv4"
