@@ -21,7 +21,9 @@ def ext_pillar(minion_id, pillar):
         environment = mailhost_environment.chosen(
             __opts__.get("argv") or [], os.environ, __grains__.get(mailhost_environment.GRAIN)
         )
-        parsed = mailhost_pillar.plain(mailhost_pillar.parse(pillar))
+        # With pillarenv= Salt compiles a second time, on top of what came out of the first: of the same environment.
+        files = {name: value for name, value in pillar.items() if (name, value) != ("environment", environment)}
+        parsed = mailhost_pillar.plain(mailhost_pillar.parse(files))
     except mailhost_environment.UnknownEnvironment as error:
         return {"_errors": [str(error)]}
     except mailhost_pillar.PillarErrors as error:

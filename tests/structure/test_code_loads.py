@@ -1,4 +1,4 @@
-"""Every file of code can be read by Python: Salt leaves out a roster that cannot, and ends with 0 having done nothing."""
+"""Python can read every file of code: Salt leaves out a roster that it cannot, and ends with 0, nothing done."""
 
 import ast
 from pathlib import Path
