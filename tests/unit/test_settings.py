@@ -64,6 +64,11 @@ def test_kernel_settings_are_planned_by_file_and_key() -> None:
     assert mailhost_sysctl.plan({"/n": {"a": "1"}}, settled, {"/n": mailhost_sysctl.text({"a": "1"})}) == ({}, {})
 
 
+def test_what_files_set_at_boot() -> None:
+    texts = ["# a = 0\n; b = 0\na=1\n", "-net/ipv4/ip_forward = 1\na =  2\n"]
+    assert mailhost_sysctl.settings(texts) == {"a": "2", "net.ipv4.ip_forward": "1"}
+
+
 # --- mount points
 
 MOUNTS = (
