@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Set-up goes into .venv; only `make demo` and `make test` install Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock packages apply status demo demo-down lab lab-down lint format unit test bench docs readme secrets-key secret
+.PHONY: help setup lock packages apply status demo demo-down lab lab-down lint format unit test audit bench docs readme secrets-key secret
 
 PYTHON ?= python3
 HOST ?= mail
@@ -65,6 +65,9 @@ unit: setup  ## The tests that need no host
 
 test: packages lint  ## Everything: lint, unit tests, and real Debian 13 hosts (root)
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/pytest
+
+audit: packages setup  ## Lynis, ssh-audit and OpenSCAP on a lab host, before and after (root)
+	PATH=$(CURDIR)/$(BIN):$$PATH PYTHONPATH=tests:_utils $(BIN)/python -m labkit.audit
 
 bench: packages setup  ## Time and CPU of a run with nothing to do, as ratios to the floor (root)
 	PATH=$(CURDIR)/$(BIN):$$PATH PYTHONPATH=tests:_utils $(BIN)/python -m labkit.bench

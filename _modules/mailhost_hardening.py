@@ -5,6 +5,8 @@ import json
 import pathlib
 import re
 
+from salt.exceptions import CommandExecutionError
+
 import mailhost_file
 import mailhost_hardening
 import mailhost_mount
@@ -34,7 +36,11 @@ def facts(wanted, admin):
     """
     found, absent = {}, {}
     for kind, values in wanted.items():
-        found[kind], missing = _LOOKS[kind](values, admin)
+        try:
+            found[kind], missing = _LOOKS[kind](values, admin)
+        except CommandExecutionError as error:
+            # A program that is not there (yet) says nothing; its words are what is found.
+            found[kind], missing = dict.fromkeys(values, str(error)), {}
         absent.update({f"{kind}:{name}": reason for name, reason in missing.items()})
     return {"found": found, "absent": absent}
 
@@ -44,12 +50,15 @@ def facts(wanted, admin):
 
 def _sysctl(values, admin):
     live = __salt__["mailhost_sysctl.read"](list(values))
+    at_boot = __salt__["mailhost_sysctl.at_boot"](list(values))
     found, absent = {}, {}
     for key, value in values.items():
         wrong = {name: entry for name, entry in live[key].items() if entry["value"] != value}
         found[key] = value if live[key] and not wrong else ", ".join(entry["value"] for entry in wrong.values())
         if why := mailhost_sysctl.reason(live[key]):
             absent[key] = why
+        elif not wrong and at_boot[key] != value:
+            found[key] = f"{at_boot[key] or 'not set'} at boot"
     return found, absent
 
 

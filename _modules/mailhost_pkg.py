@@ -10,6 +10,7 @@ import mailhost_pkg
 __all__ = ["finish", "install", "installed", "purge", "refresh", "removal", "security_source", "simulate", "unfinished"]
 
 JOURNAL = pathlib.Path("/var/lib/dpkg/updates")
+SOURCES = pathlib.Path("/etc/apt")
 LISTS = "/var/lib/apt/lists"
 STALE_SECONDS = 3600
 # --no-install-recommends: what a task needs it names. force-confold: a file we manage is not asked about.
@@ -159,13 +160,12 @@ def security_source():
 
         salt-ssh mail mailhost_pkg.security_source
     """
-    targets = __salt__["mailhost_run.program"](
-        ["apt-get", *LOOKING, "indextargets", "--format", "$(RELEASE) $(REPO_URI) $(SIGNED_BY)", "Created-By: Packages"]
-    )
-    release = dict(
-        line.split("=", 1) for line in pathlib.Path("/etc/os-release").read_text().splitlines() if "=" in line
-    )
-    known, source = mailhost_pkg.security_source(targets, release["VERSION_CODENAME"])
+    files = [SOURCES / "sources.list", *sorted(SOURCES.glob("sources.list.d/*.list"))]
+    files += sorted(SOURCES.glob("sources.list.d/*.sources"))
+    texts = [path.read_text(encoding="utf-8") for path in files if path.exists()]
+    lines = pathlib.Path("/etc/os-release").read_text(encoding="utf-8").splitlines()
+    release = dict(line.split("=", 1) for line in lines if "=" in line)
+    known, source = mailhost_pkg.security_source(texts, release["VERSION_CODENAME"])
     return {"known": known, "source": source}
 
 

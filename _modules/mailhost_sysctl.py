@@ -5,9 +5,12 @@ import pathlib
 
 from salt.exceptions import CommandExecutionError
 
-__all__ = ["put", "read"]
+import mailhost_sysctl
+
+__all__ = ["at_boot", "put", "read"]
 
 ROOT = pathlib.Path("/proc/sys")
+PLACES = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d")
 # systemd(1) makes it where it runs in a container: there all but net.* are settings of the machine around it.
 CONTAINER = pathlib.Path("/run/systemd/container")
 
@@ -33,6 +36,22 @@ def read(keys):
             for name, path in _paths(key)
         }
     return found
+
+
+def at_boot(keys):
+    """Return what keys are set to at boot, by the files of sysctl.d(5); None where no file names them.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_sysctl.at_boot '["net.ipv4.ip_forward"]'
+    """
+    # Of one name, the file of the first directory counts; all are read in the order of their names.
+    files = {path.name: path for place in reversed(PLACES) for path in pathlib.Path(place).glob("*.conf")}
+    texts = [files[name].read_text(encoding="utf-8", errors="replace") for name in sorted(files)]
+    found = mailhost_sysctl.settings(texts)
+    return {key: found.get(key) for key in keys}
 
 
 def put(changes, texts):

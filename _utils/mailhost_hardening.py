@@ -114,7 +114,7 @@ CONTROLS: tuple[Control, ...] = (
         "S01",
         1,
         "logins by key only",
-        "ANSSI BP-028 R33; sshd_config(5)",
+        "sshd_config(5), AuthenticationMethods",
         "whoever has no key in place",
         sets={
             "sshd": {
@@ -176,7 +176,7 @@ CONTROLS: tuple[Control, ...] = (
         "S09",
         1,
         "no forwarding, no user's own start-up files",
-        "CIS 5.1.8, 5.1.22; ANSSI BP-028 R33",
+        "CIS 5.1.8, 5.1.22",
         "tunnels through this host: use the VPN",
         sets={
             "sshd": {
@@ -348,7 +348,7 @@ CONTROLS: tuple[Control, ...] = (
         "K05",
         1,
         "no core dumps, no other kernel by kexec, no magic keys",
-        "CIS 1.5.11–1.5.13; ANSSI BP-028 R9",
+        "CIS 1.5.11–1.5.13; ANSSI BP-028 R9 (sysrq); kernel documentation, admin-guide/sysctl/kernel",
         "kdump; kexec cannot be had back before a reboot",
         sets={
             "sysctl": {"kernel.kexec_load_disabled": "1", "kernel.sysrq": "0", "kernel.core_uses_pid": "1"},
@@ -360,7 +360,7 @@ CONTROLS: tuple[Control, ...] = (
         "K06",
         2,
         "old and rarely used ways into the kernel are shut",
-        "ANSSI BP-028 R9; kernel documentation, admin-guide/sysctl",
+        "ANSSI BP-028 R8; kernel documentation, admin-guide/sysctl",
         sets={
             "sysctl": {
                 "dev.tty.ldisc_autoload": "0",
@@ -397,7 +397,7 @@ CONTROLS: tuple[Control, ...] = (
         "A04",
         1,
         "four wrong passwords lock an account for a quarter of an hour, root's never",
-        "CIS 5.3.2.2, 5.3.3.1.1, 5.3.3.1.2; pam_faillock(8)",
+        "CIS 5.3.2.2, 5.3.3.1.1, 5.3.3.1.2; ANSSI BP-028 R31; pam_faillock(8)",
         sets={
             "pam": {"mailhost-faillock-first": "enabled", "mailhost-faillock": "enabled"},
             "faillock": {"deny": "4", "unlock_time": "900"},
@@ -436,7 +436,7 @@ CONTROLS: tuple[Control, ...] = (
         "A06",
         1,
         "password hashes are yescrypt's, at a cost",
-        "CIS 5.4.1.4; crypt(5)",
+        "CIS 5.4.1.4; ANSSI BP-028 R68; crypt(5)",
         sets={
             "logindefs": {
                 "ENCRYPT_METHOD": "YESCRYPT",
@@ -451,7 +451,7 @@ CONTROLS: tuple[Control, ...] = (
         "A07",
         2,
         "new files are nobody else's; an idle shell ends after a quarter of an hour",
-        "CIS 5.4.2.6, 5.4.3.2, 5.4.3.3",
+        "CIS 5.4.3.2, 5.4.3.3; ANSSI BP-028 R32, R36",
         "programs that make files for others without giving them a mode",
         sets={
             "logindefs": {"UMASK": "027"},
@@ -471,7 +471,7 @@ CONTROLS: tuple[Control, ...] = (
         "A09",
         1,
         "cron and at are root's, and so are accounts' secrets; a person's start-up files are that person's",
-        "CIS 2.4.1.2–2.4.1.9, 2.4.2.1, 7.1.5–7.1.8, 7.2.10",
+        "CIS 2.4.1.2–2.4.1.9, 2.4.2.1, 7.1.5–7.1.8, 7.2.10; ANSSI BP-028 R50",
         "crontabs of other accounts: use timers of systemd",
         sets={
             "package": {"cron": "installed"},
@@ -515,7 +515,7 @@ CONTROLS: tuple[Control, ...] = (
         "V01",
         1,
         "apt has Debian's security archive",
-        "ANSSI BP-028 R61; Lynis PKGS-7388",
+        "ANSSI BP-028 R59; Lynis PKGS-7388",
         sets={"source": {"Debian-Security": "known to apt"}},
     ),
     Control(
@@ -621,7 +621,7 @@ CONTROLS: tuple[Control, ...] = (
         "V12",
         1,
         "no program that sends secrets in the clear or listens without being asked; none that nobody asked for",
-        "CIS 1.2.1.2, 2.1.2, 2.1.6, 2.1.11–2.1.17, 2.1.20, 2.2.1–2.2.6; ANSSI BP-028 R62",
+        "CIS 1.2.1.2, 2.1.2, 2.1.6, 2.1.11–2.1.17, 2.1.20, 2.2.1–2.2.6; ANSSI BP-028 R58, R62",
         sets={
             "package": dict.fromkeys(UNWANTED, "gone"),
             "apt": {"APT::Install-Recommends": "0", "APT::Install-Suggests": "0"},

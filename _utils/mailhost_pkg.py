@@ -1,6 +1,7 @@
 """Packages: what apt-get says it would do. Pure."""
 
 import re
+from collections.abc import Iterable, Iterator
 
 # apt-get(8), -s: lines of "Inst package [installed version] (new version …)".
 _INST = re.compile(r"^Inst (\S+) (?:\[(\S+)\] )?\((\S+) ", re.MULTILINE)
@@ -20,26 +21,42 @@ def parse_removal(output: str) -> dict[str, str]:
     return dict(_GONE.findall(output))
 
 
-def security_source(targets: str, suite: str) -> tuple[bool, str]:
+def security_source(sources: Iterable[str], suite: str) -> tuple[bool, str]:
     """Return whether apt knows the suite's security archive, and a source for it on the mirror that apt uses.
 
-    targets
-        ``apt-get indextargets --format "$(RELEASE) $(REPO_URI) $(SIGNED_BY)"``.
+    sources
+        The texts of apt's sources.list(5) files, of either format.
     suite
         Debian's name of the release, e.g. trixie.
 
     The text is "" where the mirror's path does not end in /debian: then there is no telling where the other archive is.
     """
-    words = [line.split() for line in targets.splitlines()]
-    known = any(line[0] == f"{suite}-security" for line in words if line)
-    for line in words:
-        if len(line) >= 2 and line[0] == suite and line[1].rstrip("/").endswith("/debian"):
+    archives = [archive for text in sources for archive in _archives(text)]
+    known = any(f"{suite}-security" in suites for _, suites, _ in archives)
+    for uri, suites, signed in archives:
+        if suite in suites and uri.rstrip("/").endswith("/debian"):
             fields = {
                 "Types": "deb",
-                "URIs": f"{line[1].rstrip('/')}-security",
+                "URIs": f"{uri.rstrip('/')}-security",
                 "Suites": f"{suite}-security",
                 "Components": "main",
-                "Signed-By": line[2] if len(line) > 2 else "/usr/share/keyrings/debian-archive-keyring.gpg",
+                "Signed-By": signed or "/usr/share/keyrings/debian-archive-keyring.gpg",
             }
             return known, "# Managed by Salt.\n" + "".join(f"{name}: {value}\n" for name, value in fields.items())
     return known, ""
+
+
+def _archives(text: str) -> Iterator[tuple[str, list[str], str]]:
+    """Yield the archives of a file of sources: URI, suites, keyring."""
+    for line in text.splitlines():
+        if match := re.match(r"deb\s+(?:\[(.*?)\]\s+)?(\S+)\s+(\S+)", line):
+            options = dict(option.partition("=")[::2] for option in (match.group(1) or "").split())
+            yield match.group(2), [match.group(3)], options.get("signed-by", "")
+    for stanza in re.split(r"\n\s*\n", text):
+        fields = {
+            name.lower(): value.split()
+            for name, value in re.findall(r"^([A-Za-z-]+):[ \t]*(.*)$", stanza, re.MULTILINE)
+        }
+        if "deb" in fields.get("types", []) and fields.get("enabled") != ["no"]:
+            for uri in fields.get("uris", []):
+                yield uri, fields.get("suites", []), " ".join(fields.get("signed-by", []))

@@ -1,6 +1,6 @@
 """Kernel settings: what differs between the ones that are wanted and the ones that are there. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import mailhost_file
@@ -11,6 +11,18 @@ HEAD = "# Managed by Salt: changes made here are lost.\n"
 def text(settings: Mapping[str, str]) -> str:
     """Return a file of sysctl.d(5) that holds these settings, "" for none."""
     return HEAD + "".join(f"{name} = {value}\n" for name, value in settings.items()) if settings else ""
+
+
+def settings(texts: Iterable[str]) -> dict[str, str]:
+    """Return what files of sysctl.d(5) set, the later over the earlier."""
+    found = {}
+    for text in texts:
+        for line in text.splitlines():
+            name, equals, value = line.partition("=")
+            if equals and not name.lstrip().startswith(("#", ";")):
+                # A minus sign only says that a failure does not matter; slashes may stand for the dots.
+                found[name.strip().lstrip("-").replace("/", ".")] = " ".join(value.split())
+    return found
 
 
 def known(wanted: Mapping[str, Mapping[str, str]], live: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:

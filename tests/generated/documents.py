@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import mailhost_hardening
 import mailhost_pillar
 import mailhost_registry
 
@@ -13,7 +14,11 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def documents() -> dict[pathlib.Path, str]:
     """Return the text of each generated document by its path."""
-    return {ROOT / "docs/tasks.md": tasks(), ROOT / "pillar.example": pillar_example()}
+    return {
+        ROOT / "docs/tasks.md": tasks(),
+        ROOT / "pillar.example": pillar_example(),
+        ROOT / "docs/hardening.md": hardening(),
+    }
 
 
 def tasks() -> str:
@@ -31,6 +36,32 @@ def tasks() -> str:
         proof = f"`mailhost_checks.{task.check}`" if task.check else ""
         seed = f"`{task.seed}`" if task.seed else ""
         lines.append(f"| {task.id} | {task.title} | {', '.join(task.needs) or '–'} | {file} | {proof} | {seed} |")
+    return "\n".join(lines) + "\n"
+
+
+def hardening() -> str:
+    """Return the hardening controls as Markdown."""
+    lines = [
+        "# The hardening controls",
+        "",
+        "Made from `_utils/mailhost_hardening.py` by `make docs`. Which hold now: task 1.3.1 of the tracker. A control",
+        "that does not fit a host is switched off in its pillar, with the reason, which the tracker then shows:",
+        "",
+        "```yaml",
+        "hardening:",
+        "  profile: strict  # priority 1 and 2; basic: 1",
+        "  disabled: {A07: three people share files here}",
+        "```",
+        "",
+        "A control that is switched off later takes its own files away and is no longer looked after. What it set in",
+        "files of Debian's own, in the running kernel and by removing packages stays as it is.",
+        "",
+        "| id | priority | what holds | source | what it costs |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for control in mailhost_hardening.CONTROLS:
+        holds = f"{control.means} (off by itself: {control.off})" if control.off else control.means
+        lines.append(f"| {control.id} | {control.priority} | {holds} | {control.source} | {control.breaks or '–'} |")
     return "\n".join(lines) + "\n"
 
 

@@ -29,6 +29,8 @@ TAMPERS = {
     "shared memory": "mount -o remount,exec /dev/shm; sed -i /shm/d /etc/fstab",
     "accounts age": "chage -M 90 -I 30 phalkonadmin; groupdel sugroup",
     "drop-ins": "rm -r /etc/systemd/coredump.conf.d; rm /etc/modprobe.d/90-mailhost.conf; echo x >>/etc/issue",
+    "no security archive": "cd /etc/apt/sources.list.d; mv debian.sources /root/all;"
+    "sed '/^$/,$d' /root/all >debian.sources",
     "apt": "echo 'Unattended-Upgrade::Automatic-Reboot \"true\";' >/etc/apt/apt.conf.d/90mailhost",
     "no database": "rm /var/lib/aide/aide.db",
 }  # fmt: skip

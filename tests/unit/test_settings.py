@@ -64,6 +64,11 @@ def test_kernel_settings_are_planned_by_file_and_key() -> None:
     assert mailhost_sysctl.plan({"/n": {"a": "1"}}, settled, {"/n": mailhost_sysctl.text({"a": "1"})}) == ({}, {})
 
 
+def test_what_files_set_at_boot() -> None:
+    texts = ["# a = 0\n; b = 0\na=1\n", "-net/ipv4/ip_forward = 1\na =  2\n"]
+    assert mailhost_sysctl.settings(texts) == {"a": "2", "net.ipv4.ip_forward": "1"}
+
+
 # --- mount points
 
 MOUNTS = (
@@ -160,19 +165,32 @@ def test_what_apt_get_would_remove() -> None:
     assert mailhost_pkg.parse_removal(output) == {"rpcbind": "1.2.7-1", "nfs-common": "1:2.8.3-1"}
 
 
-MIRROR = "trixie https://mirror.example/debian /usr/share/keyrings/debian-archive-keyring.gpg\n"
+MIRROR = """\
+Types: deb
+URIs: https://mirror.example/debian
+Suites: trixie trixie-updates
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+"""
+SECURITY = MIRROR.replace("trixie trixie-updates", "trixie-security").replace("/debian\n", "/debian-security\n")
+LINE = "deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian trixie main\n"
 
 
 @pytest.mark.parametrize(
-    ("targets", "known", "source"),
+    ("sources", "known", "uri"),
     [
-        (MIRROR, False, "https://mirror.example/debian-security"),
-        (f"{MIRROR}trixie-security https://other.example/x\n", True, "https://mirror.example/debian-security"),
-        ("trixie https://mirror.example/all\n", False, ""),
-        ("", False, ""),
+        ([MIRROR], False, "https://mirror.example/debian-security"),
+        ([f"{MIRROR}\n{SECURITY}"], True, "https://mirror.example/debian-security"),
+        ([MIRROR, f"Enabled: no\n{SECURITY}"], False, "https://mirror.example/debian-security"),
+        ([MIRROR, "# deb http://mirror.example/debian-security trixie-security main\n"], False, "debian-security"),
+        ([MIRROR, "deb http://other.example/x trixie-security main\n"], True, "debian-security"),
+        ([LINE], False, "http://mirror.example/debian-security"),
+        (["deb mirror+file:/etc/apt/mirrors/debian.list trixie main\n"], False, ""),
+        ([], False, ""),
     ],
 )
-def test_debian_s_security_archive(targets: str, known: bool, source: str) -> None:
-    found, text = mailhost_pkg.security_source(targets, "trixie")
+def test_debian_s_security_archive(sources: list[str], known: bool, uri: str) -> None:
+    found, text = mailhost_pkg.security_source(sources, "trixie")
     assert found is known
-    assert source in text and bool(source) == bool(text)
+    assert uri in text and bool(uri) == bool(text)
+    assert "Suites: trixie-security\n" in text or not text
