@@ -172,7 +172,8 @@ def vpn():
     failures += [f"{network} would follow the default route without the tunnel" for network in sorted(strays)]
     if failures:
         return proof(OPEN, "; ".join(failures))
-    up = f"{wanted['interface']} is up as {', '.join(mailhost_vpn.addresses(wanted))}"
+    own = ", ".join(mailhost_vpn.addresses(wanted))
+    up = f"{wanted['interface']} is up as {own} with public key {found['device']['public_key']}"
     if not wanted["peers"]:
         return proof(PARTLY, f"{up}; no peer is declared in vpn.peers")
     last = mailhost_vpn.last_handshake(wanted, found["device"])
