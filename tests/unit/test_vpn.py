@@ -258,7 +258,9 @@ def test_a_peers_own_configuration() -> None:
 def test_a_peers_own_configuration_has_its_preshared_key_and_the_mtu() -> None:
     vpn = copy.deepcopy({**VPN, "mtu": 1300})
     vpn["peers"]["laptop"]["preshared_key"] = SHARED
-    text = mailhost_vpn.peer_configuration(vpn, "laptop", {"name": "m", "public_key": PUBLIC, "address": "192.0.2.1"}, "")
+    text = mailhost_vpn.peer_configuration(
+        vpn, "laptop", {"name": "m", "public_key": PUBLIC, "address": "192.0.2.1"}, ""
+    )
     assert f"PresharedKey = {SHARED}\n" in text
     assert "MTU = 1300\n" in text
     assert "Endpoint = 192.0.2.1:51820\n" in text
