@@ -13,7 +13,7 @@ from salt.exceptions import CommandExecutionError
 
 import mailhost_network
 
-__all__ = ["ask", "look", "looked_up", "probe_name", "set_names", "set_resolvers", "way_out"]
+__all__ = ["ask", "full_name", "look", "looked_up", "probe_name", "set_names", "set_resolvers", "way_out"]
 
 TRIES, ANSWER_SECONDS = 2, 2
 
@@ -31,10 +31,6 @@ def look():
     path = mailhost_network.RESOLV_CONF
     resolved = __salt__["mailhost_service.look"]("systemd-resolved.service")["active"]
     owner = mailhost_network.owner(os.readlink(path) if os.path.islink(path) else None, resolved)
-    if owner == "systemd-resolved":
-        resolvers = mailhost_network.global_resolvers(__salt__["mailhost_run.program"](["resolvectl", "dns"]))
-    else:
-        resolvers = mailhost_network.nameservers(_text(path) or "")
     return {
         "hostname": socket.gethostname(),
         "files": {name: __salt__["mailhost_file.look"](name) for name in names},
@@ -45,7 +41,9 @@ def look():
             for name, (program, file, _) in mailhost_network.WRITERS.items()
             if os.path.exists(program)
         },
-        "resolvers": resolvers,
+        "resolvers": mailhost_network.nameservers(
+            _text(mailhost_network.UPLINKS if owner == "systemd-resolved" else path) or ""
+        ),
     }
 
 
@@ -120,11 +118,26 @@ def looked_up(name):
     return found.split()[0]
 
 
+def full_name():
+    """Return what the host calls itself in full, "" when it does not find out.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_network.full_name
+    """
+    try:
+        return __salt__["mailhost_run.program"](["hostname", "--fqdn"]).strip()
+    except CommandExecutionError:
+        return ""
+
+
 def set_names(hostname, files):
     """Give the host its name, now and after a reboot, and put the files about names in place.
 
     hostname
-        The name; None leaves it.
+        The name.
     files
         Texts by path.
 
@@ -136,7 +149,7 @@ def set_names(hostname, files):
     """
     for path, text in files.items():
         __salt__["mailhost_file.replace"](path, text)
-    if hostname and hostname != socket.gethostname():
+    if hostname != socket.gethostname():
         socket.sethostname(hostname)
 
 
@@ -165,7 +178,7 @@ def set_resolvers(files, owner, resolvers, name):
             __salt__["mailhost_file.replace"](path, text)
         _read_anew(owner)
         used = look()["resolvers"]
-        if used != resolvers:
+        if not mailhost_network.in_use(resolvers, used, owner):
             raise CommandExecutionError(f"{', '.join(used) or 'no resolvers'} in use, not {', '.join(resolvers)}")
         if name and not looked_up(name):
             raise CommandExecutionError(f"{name} is not found by them")

@@ -18,12 +18,11 @@ def named(name, hostname, fqdn, vpn):
         The section of the pillar.
     """
     there = __salt__["mailhost_network.look"]()
-    wanted = hostname or (fqdn.split(".")[0] if fqdn else None)
-    names = {"hostname": wanted or there["hostname"].split(".")[0], "fqdn": fqdn or wanted or ""}
+    names = mailhost_network.names({"hostname": hostname, "fqdn": fqdn}, there["hostname"])
     text = there["files"][mailhost_network.HOSTS].get("text") or ""
     files = {mailhost_network.HOSTS: mailhost_network.hosts(text, names, vpn)}
-    if wanted:
-        files[mailhost_network.HOSTNAME] = f"{wanted}\n"
+    if hostname or fqdn:
+        files[mailhost_network.HOSTNAME] = f"{names['hostname']}\n"
     if there["cloud"]:
         files[mailhost_network.CLOUD] = mailhost_network.cloud_config()
         template = there["files"][mailhost_network.CLOUD_HOSTS].get("text")
@@ -31,16 +30,17 @@ def named(name, hostname, fqdn, vpn):
             # What a user's own cloud-config says wins over the file above: then cloud-init writes this at each boot.
             files[mailhost_network.CLOUD_HOSTS] = mailhost_network.hosts(template, names, vpn)
     changes = mailhost_network.plan_files(files, there["files"])
-    if wanted and there["hostname"] != wanted:
-        changes["hostname"] = {"old": there["hostname"], "new": wanted}
+    if there["hostname"] != names["hostname"]:
+        changes["hostname"] = {"old": there["hostname"], "new": names["hostname"]}
 
     def act():
-        __salt__["mailhost_network.set_names"](wanted, {path: files[path] for path in files if path in changes})
-        said = __salt__["mailhost_run.program"](["hostname", "--fqdn"]).strip()
-        if fqdn and said != fqdn:
-            raise CommandExecutionError(f"network.fqdn: after all is in place `hostname --fqdn` says {said}")
+        todo = {path: text for path, text in files.items() if path in changes}
+        __salt__["mailhost_network.set_names"](names["hostname"], todo)
+        said = __salt__["mailhost_network.full_name"]()
+        if names["fqdn"] and said != names["fqdn"]:
+            raise CommandExecutionError(f"network.fqdn: `hostname --fqdn` says {said or 'nothing'} all the same")
 
-    return outcome((__opts__, __context__), name, changes, act, f"{names['fqdn'] or names['hostname']}")
+    return outcome((__opts__, __context__), name, changes, act, names["fqdn"] or names["hostname"])
 
 
 @explained
@@ -61,7 +61,7 @@ def resolvers(name, resolvers, search):
     files = mailhost_network.resolver_files(resolvers, search or (), there["owner"], there["writers"])
     current = {path: __salt__["mailhost_file.look"](path) for path in files}
     changes = mailhost_network.plan_files(files, current)
-    if there["resolvers"] != resolvers:
+    if not mailhost_network.in_use(resolvers, there["resolvers"], there["owner"]):
         changes["resolvers"] = {"old": used, "new": ", ".join(resolvers)}
     probe = __salt__["mailhost_network.probe_name"]()
     if changes:

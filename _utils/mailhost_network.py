@@ -9,6 +9,7 @@ from typing import Any
 from mailhost_file import diff
 
 RESOLV_CONF = "/etc/resolv.conf"
+UPLINKS = "/run/systemd/resolve/resolv.conf"  # whom systemd-resolved asks, the declared ones before those of leases
 HOSTS = "/etc/hosts"
 HOSTNAME = "/etc/hostname"
 RESOLVED = "/etc/systemd/resolved.conf.d/90-mailhost.conf"
@@ -45,6 +46,16 @@ def without_own_name(text: str) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if line.split()[:1] != ["127.0.1.1"])
 
 
+def names(network: Mapping[str, Any], hostname: str) -> dict[str, str]:
+    """Return the hostname and fqdn that the host should have, an empty fqdn where its own stays.
+
+    network, hostname
+        The section of the pillar, and the name that the host has.
+    """
+    fqdn = network["fqdn"] or network["hostname"] or ""
+    return {"hostname": network["hostname"] or fqdn.split(".")[0] or hostname, "fqdn": fqdn}
+
+
 def hosts(text: str, names: Mapping[str, str], vpn: Mapping[str, Any]) -> str:
     """Return hosts(5) with the host's own names and those of the VPN.
 
@@ -58,7 +69,7 @@ def hosts(text: str, names: Mapping[str, str], vpn: Mapping[str, Any]) -> str:
     lines = []
     if names["fqdn"]:
         lines.append(f"127.0.1.1 {' '.join(dict.fromkeys((names['fqdn'], names['hostname'])))}")
-    machines = {names["hostname"]: [vpn["address"], vpn["address6"]]}
+    machines = {names["hostname"].split(".")[0]: [vpn["address"], vpn["address6"]]}
     for name, peer in sorted(vpn["peers"].items()):
         machines[name] = [entry for entry in peer["addresses"] if ipaddress.ip_network(entry).num_addresses == 1]
     for name, own in machines.items():
@@ -68,7 +79,7 @@ def hosts(text: str, names: Mapping[str, str], vpn: Mapping[str, Any]) -> str:
 
 
 def cloud_config() -> str:
-    """Return what tells cloud-init that the host's names are not its business (cc_update_etc_hosts, cc_set_hostname)."""
+    """Return what keeps cloud-init away from the host's names (cc_update_etc_hosts, cc_set_hostname)."""
     return f"{HEAD}preserve_hostname: true\nmanage_etc_hosts: false\n"
 
 
@@ -126,10 +137,8 @@ def resolver_files(
 
 
 def _saying(text: str, line: str) -> str:
-    """Return a text that has a line, at its end when it did not."""
-    if line in text.splitlines(keepends=True):
-        return text
-    return f"{text}{'' if text.endswith(chr(10)) or not text else chr(10)}{HEAD}{line}"
+    """Return a text that has a line; when it had not, at the top, since what stands below may be of one interface."""
+    return text if line in text.splitlines(keepends=True) else f"{HEAD}{line}\n{text}"
 
 
 def nameservers(text: str) -> list[str]:
@@ -137,10 +146,9 @@ def nameservers(text: str) -> list[str]:
     return re.findall(r"^nameserver[ \t]+(\S+)", text, re.MULTILINE)
 
 
-def global_resolvers(shown: str) -> list[str]:
-    """Return the addresses that systemd-resolved asks for everything, from what ``resolvectl dns`` prints."""
-    found = re.search(r"^Global:(.*)$", shown, re.MULTILINE)
-    return found.group(1).split() if found else []
+def in_use(wanted: list[str], found: list[str], who: str) -> bool:
+    """Return whether the wanted resolvers are asked; systemd-resolved lists those of leases too, behind ours."""
+    return wanted == (found[: len(wanted)] if who == "systemd-resolved" else found)
 
 
 def probe_name(sources: Iterable[str]) -> str:
