@@ -67,7 +67,7 @@ def resolvers(name, resolvers, search):
     if changes:
         for resolver in resolvers:
             if said := __salt__["mailhost_network.ask"](resolver, probe):
-                raise CommandExecutionError(f"network.resolvers: {resolver}: {said}; {used} stay")
+                raise CommandExecutionError(f"network.resolvers: {resolver}: {said}; {used} stay in use")
 
     def act():
         todo = {path: text for path, text in files.items() if path in changes}

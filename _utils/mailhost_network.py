@@ -37,7 +37,7 @@ def with_block(text: str, block: str) -> str:
     A first line such as ``## template:jinja`` stays the first.
     """
     rest = re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}\n?", "", text, flags=re.DOTALL)
-    first, rest = re.match(r"(## template:.*\n)?(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
+    first, rest = re.match(r"(## template:[^\n]*\n)?(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
     return f"{first or ''}{BEGIN}{block}{END}\n{rest}" if block else f"{first or ''}{rest}"
 
 

@@ -38,7 +38,7 @@ TAMPERS = {
     ),
     "address added by hand": "ip address add 10.100.0.99/24 dev wg0",
     "link down": "ip link set wg0 down; systemctl disable wg-quick@wg0 vpn-unreachable",
-    "link deleted, routes too": "ip link delete wg0; ip -4 route flush protocol 151; ip -6 route flush protocol 151",
+    "link deleted, routes too": "ip link delete wg0; ip -4 route flush type unreachable; ip -6 route flush type unreachable",
     "tunnel taken down": "systemctl stop wg-quick@wg0",
     "private key lost while the tunnel is up": "sed -i /^PrivateKey/d /etc/wireguard/wg0.conf",
     "configuration removed": "rm /etc/wireguard/wg0.conf",
@@ -170,7 +170,7 @@ def test_nothing_of_the_vpn_leaves_by_the_default_route(tunnelled: Host, mail_la
         assert re.search("(?i)unreachable|no route to host", refused.stdout + refused.stderr)
     tunnelled.run(["systemctl", "disable", "--now", "vpn-unreachable"])
     for family in ("-4", "-6"):
-        tunnelled.run(["ip", family, "route", "flush", "protocol", "151"])
+        tunnelled.run(["ip", family, "route", "flush", "type", "unreachable"])
     for address in (THERE, THERE6):
         assert tunnelled.run(["ping", "-c", "1", "-W", "2", address], check=False).returncode == 0, "the trap is none"
 

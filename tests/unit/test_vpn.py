@@ -228,8 +228,8 @@ def test_how_long_ago(seconds: float, words: str) -> None:
 
 def test_only_routes_of_the_fence_count() -> None:
     routes = json.loads(
-        '[{"type":"unreachable","dst":"10.100.0.0/24","protocol":"151","metric":1000000,"flags":[]},'
-        '{"type":"unreachable","dst":"fd00:100::/64","dev":"lo","protocol":"151","metric":1000000,"flags":[]},'
+        '[{"type":"unreachable","dst":"10.100.0.0/24","protocol":"kernel","metric":1000000,"flags":[]},'
+        '{"type":"unreachable","dst":"fd00:100::/64","dev":"lo","protocol":"kernel","metric":1000000,"flags":[]},'
         '{"type":"unreachable","dst":"10.7.0.0/16","metric":5,"flags":[]}]'
     )
     assert mailhost_vpn.unreachable(routes) == ["10.100.0.0/24", "fd00:100::/64"]
