@@ -618,7 +618,7 @@ def _network_contradictions(pillar: Pillar) -> list[str]:
     if network.resolvers and all(
         any(ipaddress.ip_address(resolver) in net for net in inside) for resolver in network.resolvers
     ):
-        found.append("network.resolvers: all of them are inside the VPN, lookups would end with the tunnel")
+        found.append("network.resolvers: all of them are inside the VPN, so lookups would end with the tunnel")
     if network.search and not network.resolvers:
         found.append("network.search: needs network.resolvers: without them the host's own settings stay")
     hostname = network.hostname or (network.fqdn or "").split(".")[0]

@@ -38,7 +38,7 @@ TAMPERS = {
     ),
     "address added by hand": "ip address add 10.100.0.99/24 dev wg0",
     "link down": "ip link set wg0 down; systemctl disable wg-quick@wg0 vpn-unreachable",
-    "link deleted, routes too": "ip link delete wg0; ip -4 route flush type unreachable; ip -6 route flush type unreachable",
+    "link deleted, routes too": "ip link delete wg0; for v in 4 6; do ip -$v route flush type unreachable; done",
     "tunnel taken down": "systemctl stop wg-quick@wg0",
     "private key lost while the tunnel is up": "sed -i /^PrivateKey/d /etc/wireguard/wg0.conf",
     "configuration removed": "rm /etc/wireguard/wg0.conf",
