@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 from salt.exceptions import CommandExecutionError
 
 import mailhost_pillar
@@ -272,8 +273,6 @@ def test_a_new_peer_gets_addresses_that_nobody_has() -> None:
 
 
 def test_the_lines_for_the_pillar_are_pillar() -> None:
-    import yaml
-
     lines = mailhost_vpn.pillar_lines("phone", STRANGER, ["10.100.0.3", "fd00:100::3"])
     phone = yaml.safe_load(lines)["vpn"]["peers"]["phone"]
     assert phone == {"public_key": STRANGER, "addresses": ["10.100.0.3", "fd00:100::3"]}
