@@ -11,6 +11,7 @@ import mailhost_access
 import mailhost_fail2ban
 import mailhost_firewall
 import mailhost_hardening
+import mailhost_network
 import mailhost_sudo
 import mailhost_vpn
 from mailhost_proof import DONE, OPEN, PARTLY, judged, proof
@@ -22,6 +23,7 @@ __all__ = [
     "fail2ban",
     "firewall",
     "hardening",
+    "network",
     "ssh_keys",
     "ssh_proven",
     "ssh_vpn_only",
@@ -172,7 +174,8 @@ def vpn():
     failures += [f"{network} would follow the default route without the tunnel" for network in sorted(strays)]
     if failures:
         return proof(OPEN, "; ".join(failures))
-    up = f"{wanted['interface']} is up as {', '.join(mailhost_vpn.addresses(wanted))}"
+    own = ", ".join(mailhost_vpn.addresses(wanted))
+    up = f"{wanted['interface']} is up as {own} with public key {found['device']['public_key']}"
     if not wanted["peers"]:
         return proof(PARTLY, f"{up}; no peer is declared in vpn.peers")
     last = mailhost_vpn.last_handshake(wanted, found["device"])
@@ -229,3 +232,41 @@ def fail2ban():
     failures += mailhost_fail2ban.sentences(mailhost_fail2ban.plan(jails, found))
     failures += mailhost_fail2ban.not_held(found)
     return judged(failures, mailhost_fail2ban.evidence(jails, found["banned"]))
+
+
+def network():
+    """Prove that the way out is up, that the declared resolvers are in use and answer, and that the names are right."""
+    wanted, vpn_wanted = __pillar__["network"], __pillar__["vpn"]
+    failures, evidence = [], []
+    out = __salt__["mailhost_network.way_out"]()
+    if out is None:
+        return proof(OPEN, "there is no default route")
+    evidence.append(f"{out['name']} is up with MTU {out['mtu']} by {out['gateway']}")
+    if not out["up"]:
+        failures.append(f"{out['name']}, which has the default route, is down")
+    if wanted["mtu"] not in (None, out["mtu"]):
+        failures.append(f"{out['name']} has MTU {out['mtu']}, not {wanted['mtu']}")
+    there = __salt__["mailhost_network.look"]()
+    declared = wanted["resolvers"] or there["resolvers"]
+    if not mailhost_network.in_use(declared, there["resolvers"], there["owner"]):
+        failures.append(f"lookups are answered by {', '.join(there['resolvers']) or 'nobody'}")
+    probe = __salt__["mailhost_network.probe_name"]()
+    if probe and not __salt__["mailhost_network.looked_up"](probe):
+        failures.append(f"{probe} is not found")
+    names = mailhost_network.names(wanted, there["hostname"])
+    if names["hostname"] != there["hostname"]:
+        failures.append(f"the host is called {there['hostname']}, not {names['hostname']}")
+    said = __salt__["mailhost_network.full_name"]()
+    if names["fqdn"] and said != names["fqdn"]:
+        failures.append(f"hostname --fqdn says {said or 'nothing'}, not {names['fqdn']}")
+    text = there["files"][mailhost_network.HOSTS].get("text") or ""
+    if text != mailhost_network.hosts(text, names, vpn_wanted):
+        failures.append(f"{mailhost_network.HOSTS} does not have the names of the VPN")
+    if failures:
+        return proof(OPEN, "; ".join(failures))
+    dead = [
+        f"{resolver}: {words}" for resolver in declared if (words := __salt__["mailhost_network.ask"](resolver, probe))
+    ]
+    evidence.append(f"{', '.join(declared)} answer{'s' if len(declared) == 1 else ''}")
+    evidence.append(f"{said or there['hostname']}")
+    return proof(PARTLY, "; ".join(dead)) if dead else proof(DONE, "; ".join(evidence))

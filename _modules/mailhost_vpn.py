@@ -14,6 +14,7 @@ __all__ = ["apply", "look", "make_key", "public_key", "tried", "try_key", "unrea
 
 # wg(8) reads a configuration whole before it looks for the interface; this one is nobody's.
 NOBODYS = "wg-nobodys"
+WANTS = "/etc/systemd/system/multi-user.target.wants"
 
 
 def look(interface):
@@ -28,6 +29,8 @@ def look(interface):
         salt-ssh mail mailhost_vpn.public_key
     """
     unit = __salt__["mailhost_service.look"](mailhost_vpn.unit(interface))
+    if unit["load"] == "not-found" and os.path.lexists(f"{WANTS}/{mailhost_vpn.unit(interface)}"):
+        unit["enabled"] = "enabled"  # it is, once the package that has the unit is back
     links = json.loads(__salt__["mailhost_run.program"](["ip", "-json", "address", "show"]))
     return {
         "directory": __salt__["mailhost_file.look"](mailhost_vpn.DIRECTORY),
@@ -177,7 +180,8 @@ def try_key(interface, delay, patience):
         "--quiet",
         f"--description=A new key of {interface} on trial",
         f"--property=ExecStopPost=rm -f {file} {program}",
-        f"--property=ExecStopPost=systemctl reload {mailhost_vpn.unit(interface)}",
+        # Without waiting: at a shutdown nobody would do it.
+        f"--property=ExecStopPost=systemctl --no-block reload {mailhost_vpn.unit(interface)}",
     ]
     run(["systemd-run", *options, "python3", str(program), interface, str(file), str(delay), str(patience)])
     return run(["wg", "pubkey"], stdin=file.read_text(encoding="utf-8")).strip()

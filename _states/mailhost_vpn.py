@@ -44,11 +44,6 @@ def tunnel(name, vpn):
         text = mailhost_vpn.configuration(vpn, key or __salt__["mailhost_vpn.make_key"]())
         __salt__["mailhost_vpn.tried"](interface, text)
         _guarded(vpn, lambda: __salt__["mailhost_vpn.apply"](vpn, text, changes))
-        if "private key" in changes:
-            changes["private key"] = {
-                **changes["private key"],
-                "new": f"{source}, its public half {__salt__['mailhost_vpn.public_key'](interface)}",
-            }
 
     already = f"{interface} is up, public key {found['device'] and found['device']['public_key']}"
     return outcome((__opts__, __context__), name, changes, act, already)

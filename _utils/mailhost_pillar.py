@@ -233,6 +233,31 @@ def vpn_addresses(value: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
+def resolvers(value: Any) -> tuple[str, ...]:
+    """Parse the list of resolvers, which resolv.conf(5) reads three of."""
+    if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= 3:
+        raise Invalid("is not a list of one to three addresses")
+    found = []
+    for entry in value:
+        try:
+            address = ipaddress.ip_address(entry if isinstance(entry, str) else "")
+        except ValueError:
+            raise Invalid(f"{entry!r} is not an address") from None
+        if str(address) in ("127.0.0.53", "127.0.0.54"):
+            raise Invalid(f"{address} is systemd-resolved's own address: name the resolvers it is to ask")
+        found.append(str(address))
+    if len(set(found)) != len(found):
+        raise Invalid("names a resolver twice")
+    return tuple(found)
+
+
+def domains(value: Any) -> tuple[str, ...]:
+    """Parse a list of domains."""
+    if not isinstance(value, (list, tuple)):
+        raise Invalid(f"{value!r} is not a list of domains")
+    return tuple(map(domain, value))
+
+
 def endpoint(value: Any) -> str:
     """Parse where a peer is: address and port.
 
@@ -288,8 +313,10 @@ def firewall_rules(value: Any) -> tuple[dict[str, Any], ...]:
 # useradd(8), --badname: what Debian takes as a login name without being asked twice.
 login_name = text_matching(r"[a-z_][a-z0-9_-]{0,31}", "a login name (small letters, digits, _ and -, 32 at most)")
 port = whole(1, 65535, "a port number")
-# RFC 1123 section 2.1: a peer's name becomes a host name.
-peer_name = text_matching(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "a name of small letters, digits and dashes")
+# RFC 1123 section 2.1: what a label of a host name may be, and several of them.
+LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+peer_name = text_matching(LABEL, "a name of small letters, digits and dashes")
+domain = text_matching(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})+", "a domain such as mail.example.org")
 minutes = whole(1, 525600, "a number of minutes")
 
 
@@ -389,6 +416,27 @@ class Vpn:
 
 
 @dataclasses.dataclass(frozen=True)
+class Network:
+    """The host's names and resolvers."""
+
+    hostname: str | None = key(
+        optional(peer_name), "short name of the host; null: the first part of network.fqdn, or as it is", None
+    )
+    fqdn: str | None = key(optional(domain), "full name of the host, mail.example.org; null: as it is", None)
+    resolvers: tuple[str, ...] | None = key(
+        optional(resolvers), "addresses of the resolvers, and no others are asked; null: the host's own stay", None
+    )
+    search: tuple[str, ...] | None = key(
+        optional(domains), "domains tried for short names; only together with network.resolvers", None
+    )
+    mtu: int | None = key(
+        optional(whole(1280, 65535, "a number of bytes")),
+        "MTU that the interface with the default route must have; null: whatever it has",
+        None,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Hardening:
     """Which hardening controls hold."""
 
@@ -460,6 +508,7 @@ class Pillar:
     access: Access = section(Access, "who may enter")
     ssh: Ssh = section(Ssh, "where sshd listens in the end")
     vpn: Vpn = section(Vpn, "the host's place in the VPN")
+    network: Network = section(Network, "the host's names and resolvers")
     hardening: Hardening = section(Hardening, "which hardening controls hold")
     firewall: Firewall = section(Firewall, "what may come in")
     fail2ban: Fail2ban = section(Fail2ban, "who fails to log in by SSH, and for how long he is kept out")
@@ -539,7 +588,13 @@ def _contradictions(pillar: Pillar) -> list[str]:
         found.append("access: root can be neither the admin nor the account that is removed")
     both = sorted(set(pillar.hardening.disabled or {}) & set(pillar.hardening.enabled or ()))
     found += [f"hardening.enabled: {name} is in hardening.disabled too" for name in both]
-    return found + _firewall_contradictions(pillar) + _vpn_contradictions(pillar.vpn) + _bans(pillar.fail2ban)
+    return (
+        found
+        + _firewall_contradictions(pillar)
+        + _vpn_contradictions(pillar.vpn)
+        + _bans(pillar.fail2ban)
+        + _network_contradictions(pillar)
+    )
 
 
 def _firewall_contradictions(pillar: Pillar) -> list[str]:
@@ -554,6 +609,22 @@ def _firewall_contradictions(pillar: Pillar) -> list[str]:
         for row in pillar.firewall.rules
         if (row["port"], row["protocol"]) in own
     ]
+
+
+def _network_contradictions(pillar: Pillar) -> list[str]:
+    """Return what is wrong between the host's names and resolvers and the rest."""
+    network, vpn, found = pillar.network, pillar.vpn, []
+    inside = [ipaddress.ip_interface(address).network for address in (vpn.address, vpn.address6) if address]
+    if network.resolvers and all(
+        any(ipaddress.ip_address(resolver) in net for net in inside) for resolver in network.resolvers
+    ):
+        found.append("network.resolvers: all of them are inside the VPN, so lookups would end with the tunnel")
+    if network.search and not network.resolvers:
+        found.append("network.search: needs network.resolvers: without them the host's own settings stay")
+    hostname = network.hostname or (network.fqdn or "").split(".")[0]
+    if hostname in vpn.peers:
+        found.append(f"vpn.peers.{hostname}: is the host's own name (network.hostname)")
+    return found
 
 
 def _vpn_contradictions(vpn: Vpn) -> list[str]:

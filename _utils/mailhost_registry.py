@@ -88,7 +88,14 @@ TASKS: tuple[Task, ...] = (
         check="hardening",
     ),
     Task("1.3.2", "WireGuard VPN", ("1.3.1",), "install_wireguard", sls="vpn.tunnel", check="vpn"),
-    Task("1.3.3", "Network interfaces and DNS", ("1.3.2",), "verify_network_interfaces"),
+    Task(
+        "1.3.3",
+        "Network interfaces and DNS",
+        ("1.3.2",),
+        "verify_network_interfaces",
+        sls="network.interfaces",
+        check="network",
+    ),
     Task(
         "1.3.4",
         "SSH on the VPN only, start-up dependency",

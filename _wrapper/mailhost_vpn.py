@@ -58,14 +58,14 @@ def peer_config(name, new_key=False, qr=False):
     return {"local": {"return": "\n".join(f"# {line}" for line in said), "out": "mailhost_text"}}
 
 
-def rotate_key(minutes=1):
+def rotate_key(seconds=60):
     """Give the host a new private key; the old one is back unless a peer shakes hands with the new one.
 
     Prints the new public half, which every peer must have. The tunnel's addresses stay, so connections through it only
     stand still between the host's change and the peer's.
 
-    minutes
-        Minutes until the host changes; enough to tell the peers.
+    seconds
+        Seconds until the host changes, ten at least: enough for this answer to arrive and for the peers to be told.
 
     CLI Example:
 
@@ -77,14 +77,17 @@ def rotate_key(minutes=1):
     if vpn["private_key"]:
         __context__["retcode"] = 1
         return "vpn.private_key: the key is the pillar's: put a new one there and apply vpn.tunnel"
+    if not isinstance(seconds, int) or seconds < 10:
+        __context__["retcode"] = 1
+        return f"seconds: {seconds!r} is not a whole number from 10"
     patience = __pillar__["access"]["confirm_minutes"]
     old = __salt__["mailhost_vpn.public_key"](vpn["interface"])
-    new = __salt__["mailhost_vpn.try_key"](vpn["interface"], 60 * int(minutes), 60 * patience)
+    new = __salt__["mailhost_vpn.try_key"](vpn["interface"], seconds, 60 * patience)
     return {
         "local": {
             "return": "\n".join(
                 [
-                    f"In {minutes} min the host's public key becomes {new}",
+                    f"In {seconds} s the host's public key becomes {new}",
                     f"Change it in every peer's configuration (PublicKey, now {old}) at about that time.",
                     f"The old key is back {patience} min later unless a peer has shaken hands with the new one.",
                     f"To stop it: systemctl stop {mailhost_vpn.ROTATION} on the host.",

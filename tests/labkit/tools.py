@@ -27,6 +27,7 @@ PACKAGES = {
     "nsenter": "util-linux",
     "setpriv": "util-linux",
     "mkfs.btrfs": "btrfs-progs",
+    "dnsmasq": "dnsmasq-base",
     "ping": "iputils-ping",
     "wg": "wireguard-tools",
     "wg-quick": "wireguard-tools",
