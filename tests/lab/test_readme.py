@@ -15,7 +15,7 @@ pytestmark = pytest.mark.lab
 
 def test_the_transcripts_of_the_readme_are_real(fresh: Host, checkout: Checkout) -> None:
     readme = README.read_text(encoding="utf-8")
-    differences = []
+    differences: list[str] = []
     for name, code, text in played(checkout):
         assert code == 0, text
         wanted, found = shown(readme, name).splitlines(), steady(name, text).splitlines()
