@@ -88,14 +88,14 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> Callable[[Checkout], None]:
     return made
 
 
-def test_a_good_change_is_confirmed_by_the_run_itself(converged: Host, checkout: Checkout) -> None:
+def test_a_good_change_is_confirmed_by_the_run_itself(entered: Host, checkout: Checkout) -> None:
     settings(checkout, ["MaxAuthTries", "3"])
     run = apply(checkout)
     assert run.returncode == 0, run.result
     assert "armed, goes back in 10 min" in run.stderr
     assert "confirmed by a new login" in run.stderr
-    assert nothing_is_armed(converged)
-    assert "maxauthtries 3" in converged.run(["sshd", "-T"]).stdout
+    assert nothing_is_armed(entered)
+    assert "maxauthtries 3" in entered.run(["sshd", "-T"]).stdout
     assert apply(checkout).changed == {}
 
 
@@ -112,162 +112,162 @@ def test_a_good_change_is_confirmed_by_the_run_itself(converged: Host, checkout:
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_a_change_that_would_lock_out_is_refused_before_anything_is_touched(
-    converged: Host, checkout: Checkout, declared: list[str], words: str
+    entered: Host, checkout: Checkout, declared: list[str], words: str
 ) -> None:
-    before = converged.run(["sh", "-c", "ls -la --time-style=full-iso /etc/ssh /etc/ssh/sshd_config.d"]).stdout
+    before = entered.run(["sh", "-c", "ls -la --time-style=full-iso /etc/ssh /etc/ssh/sshd_config.d"]).stdout
     settings(checkout, declared)
     for run in (checkout.apply("scratch", test=True), apply(checkout)):
         assert run.returncode != 0
         assert words in run["scratch"].comment
         assert "armed" not in run.stderr
-    assert converged.run(["sh", "-c", "ls -la --time-style=full-iso /etc/ssh /etc/ssh/sshd_config.d"]).stdout == before
-    assert admin_gets_in(converged)
+    assert entered.run(["sh", "-c", "ls -la --time-style=full-iso /etc/ssh /etc/ssh/sshd_config.d"]).stdout == before
+    assert admin_gets_in(entered)
 
 
-def test_an_address_that_is_not_there_goes_back_at_once(converged: Host, checkout: Checkout) -> None:
+def test_an_address_that_is_not_there_goes_back_at_once(entered: Host, checkout: Checkout) -> None:
     """sshd -t says yes to it, and sshd dies of it."""
     settings(checkout, ["ListenAddress", "192.0.2.1"])
     run = apply(checkout)
     assert run.returncode != 0
     assert "everything is as it was" in run.stderr
-    assert nothing_is_armed(converged)
-    assert admin_gets_in(converged)
-    assert converged.run(["test", "-e", DROP_IN], check=False).returncode == 1
+    assert nothing_is_armed(entered)
+    assert admin_gets_in(entered)
+    assert entered.run(["test", "-e", DROP_IN], check=False).returncode == 1
 
 
-def test_an_admin_without_a_key_stops_the_change(converged: Host, checkout: Checkout) -> None:
+def test_an_admin_without_a_key_stops_the_change(entered: Host, checkout: Checkout) -> None:
     """The keys are put right before the change in a run of ours, so this asks the guard itself."""
     scratch(checkout, "mailhost_sshd.settings", declared=[["MaxAuthTries", "3"]], admin="games")
     run = apply(checkout)
     assert run.returncode != 0
     assert "games has no key to log in with" in run["scratch"].comment
-    assert admin_gets_in(converged)
-    assert nothing_is_armed(converged)
+    assert admin_gets_in(entered)
+    assert nothing_is_armed(entered)
 
 
-def test_what_nobody_confirms_goes_back(converged: Host, checkout: Checkout, blind: Callable[[Checkout], None]) -> None:
+def test_what_nobody_confirms_goes_back(entered: Host, checkout: Checkout, blind: Callable[[Checkout], None]) -> None:
     blind(checkout)
     settings(checkout, ["MaxAuthTries", "3"])
     run = apply(checkout)
     assert run.returncode != 0
     assert "goes back at" in run["scratch"].comment
-    assert guard(converged).startswith("sshd: ")
-    assert "maxauthtries 3" in converged.run(["sshd", "-T"]).stdout
-    timer_fires(converged)
-    assert nothing_is_armed(converged)
-    assert "maxauthtries 6" in converged.run(["sshd", "-T"]).stdout
-    assert admin_gets_in(converged)
+    assert guard(entered).startswith("sshd: ")
+    assert "maxauthtries 3" in entered.run(["sshd", "-T"]).stdout
+    timer_fires(entered)
+    assert nothing_is_armed(entered)
+    assert "maxauthtries 6" in entered.run(["sshd", "-T"]).stdout
+    assert admin_gets_in(entered)
     told = checkout.apply("access.admin")
     assert told.returncode == 0
     assert "was not confirmed, everything went back at" in told.stderr
     assert "went back" not in checkout.apply("access.admin").stderr
 
 
-def test_the_timer_itself_takes_it_back(converged: Host, checkout: Checkout, blind: Callable[[Checkout], None]) -> None:
+def test_the_timer_itself_takes_it_back(entered: Host, checkout: Checkout, blind: Callable[[Checkout], None]) -> None:
     blind(checkout)
-    pillar = checkout.good_pillar(converged)
+    pillar = checkout.good_pillar(entered)
     pillar["access"]["confirm_minutes"] = 1
     checkout.pillar(pillar)
     settings(checkout, ["MaxAuthTries", "3"])
     assert apply(checkout).returncode != 0
     until = time.monotonic() + 90
-    while guard(converged) != "nothing is armed":
+    while guard(entered) != "nothing is armed":
         assert time.monotonic() < until, "the timer did not fire"
         time.sleep(2)
-    assert "maxauthtries 6" in converged.run(["sshd", "-T"]).stdout
-    assert admin_gets_in(converged)
+    assert "maxauthtries 6" in entered.run(["sshd", "-T"]).stdout
+    assert admin_gets_in(entered)
 
 
-def test_the_next_run_confirms(converged: Host, checkout: Checkout, blind: Callable[[Checkout], None]) -> None:
+def test_the_next_run_confirms(entered: Host, checkout: Checkout, blind: Callable[[Checkout], None]) -> None:
     blind(checkout)
     settings(checkout, ["MaxAuthTries", "3"])
     assert apply(checkout).returncode != 0
     dry = checkout.apply("scratch", test=True)
     assert dry.returncode == 0
-    assert guard(converged).startswith("sshd: "), "a dry run confirms nothing"
+    assert guard(entered).startswith("sshd: "), "a dry run confirms nothing"
     run = apply(checkout)
     assert run.returncode == 0, run.result
     assert run.changed == {}
-    assert nothing_is_armed(converged)
+    assert nothing_is_armed(entered)
 
 
-def test_confirming_by_hand(converged: Host, checkout: Checkout, blind: Callable[[Checkout], None]) -> None:
+def test_confirming_by_hand(entered: Host, checkout: Checkout, blind: Callable[[Checkout], None]) -> None:
     blind(checkout)
     settings(checkout, ["MaxAuthTries", "3"])
     assert apply(checkout).returncode != 0
     done = checkout.salt("mail", "mailhost_access.confirm")
     assert done.returncode == 0, done
     assert "confirmed" in done.stdout
-    assert nothing_is_armed(converged)
+    assert nothing_is_armed(entered)
     again = checkout.salt("mail", "mailhost_access.confirm")
     assert again.returncode != 0
     assert "nothing waits to be confirmed" in again.stdout + again.stderr
 
 
-def test_only_a_login_by_the_new_way_confirms(converged: Host, checkout: Checkout) -> None:
+def test_only_a_login_by_the_new_way_confirms(entered: Host, checkout: Checkout) -> None:
     """sshd moves to a port that a firewall drops: the old one is still there, and a login by it proves nothing."""
-    drop(converged, 2288)
+    drop(entered, 2288)
     scratch(checkout, "mailhost_sshd.on_port", port=2288, admin=ADMIN)
     run = apply(checkout)
     assert run.returncode != 0
-    assert "sshd on port 2288 too" in guard(converged)
+    assert "sshd on port 2288 too" in guard(entered)
     for attempt in (apply(checkout), checkout.apply("access.admin")):
         assert attempt.returncode != 0
         assert "not by the new way" in str(attempt.result)
-    assert admin_gets_in(converged)
-    timer_fires(converged)
-    assert nothing_is_armed(converged)
+    assert admin_gets_in(entered)
+    timer_fires(entered)
+    assert nothing_is_armed(entered)
     assert (
-        converged.run(["sshd", "-T"]).stdout.count("\nport ") + converged.run(["sshd", "-T"]).stdout.startswith("port ")
+        entered.run(["sshd", "-T"]).stdout.count("\nport ") + entered.run(["sshd", "-T"]).stdout.startswith("port ")
         == 1
     )
-    assert admin_gets_in(converged)
+    assert admin_gets_in(entered)
 
 
-def test_a_moved_port_is_found_by_the_next_run(converged: Host, checkout: Checkout) -> None:
+def test_a_moved_port_is_found_by_the_next_run(entered: Host, checkout: Checkout) -> None:
     scratch(checkout, "mailhost_sshd.on_port", port=2288, admin=ADMIN)
     run = apply(checkout)
     assert run.returncode == 0, run.result
-    assert admin_gets_in(converged, 2288)
-    assert not admin_gets_in(converged, 22)
+    assert admin_gets_in(entered, 2288)
+    assert not admin_gets_in(entered, 22)
     again = apply(checkout)
     assert again.changed == {}
     assert ":2288 (public)" in again.stderr
 
 
 def test_a_reboot_before_the_confirmation_takes_it_back(
-    converged: Host, checkout: Checkout, blind: Callable[[Checkout], None]
+    entered: Host, checkout: Checkout, blind: Callable[[Checkout], None]
 ) -> None:
     blind(checkout)
     settings(checkout, ["MaxAuthTries", "3"])
     assert apply(checkout).returncode != 0
-    converged.reboot()
-    assert guard(converged).startswith("sshd: "), "armed over the reboot"
-    assert converged.run(["systemctl", "is-active", "mailhost-guard.timer"]).stdout.strip() == "active"
-    timer_fires(converged)
-    assert "maxauthtries 6" in converged.run(["sshd", "-T"]).stdout
-    assert admin_gets_in(converged)
+    entered.reboot()
+    assert guard(entered).startswith("sshd: "), "armed over the reboot"
+    assert entered.run(["systemctl", "is-active", "mailhost-guard.timer"]).stdout.strip() == "active"
+    timer_fires(entered)
+    assert "maxauthtries 6" in entered.run(["sshd", "-T"]).stdout
+    assert admin_gets_in(entered)
 
 
-def test_a_workstation_that_dies_in_the_middle_locks_nobody_out(converged: Host, checkout: Checkout) -> None:
+def test_a_workstation_that_dies_in_the_middle_locks_nobody_out(entered: Host, checkout: Checkout) -> None:
     settings(checkout, ["MaxAuthTries", "3"])
     process = checkout.start("mail", "state.apply", "scratch")
-    wait_until_armed(converged)
+    wait_until_armed(entered)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=120)
-    settle(converged, checkout)
+    settle(entered, checkout)
 
 
-def test_a_connection_that_dies_in_the_middle_locks_nobody_out(converged: Host, checkout: Checkout) -> None:
+def test_a_connection_that_dies_in_the_middle_locks_nobody_out(entered: Host, checkout: Checkout) -> None:
     """The network is gone for a while once the change is armed: neither the run nor its login get through."""
     settings(checkout, ["MaxAuthTries", "3"])
     process = checkout.start("mail", "state.apply", "scratch")
-    wait_until_armed(converged)
-    drop(converged, 22)
+    wait_until_armed(entered)
+    drop(entered, 22)
     process.communicate(timeout=180)
     assert process.returncode != 0
-    drop(converged, 22, "-D")
-    settle(converged, checkout)
+    drop(entered, 22, "-D")
+    settle(entered, checkout)
 
 
 def wait_until_armed(host: Host) -> None:
@@ -291,37 +291,37 @@ def settle(host: Host, checkout: Checkout) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_power_cut_at_any_moment_locks_nobody_out(converged: Host, checkout: Checkout, seed: int) -> None:
+def test_a_power_cut_at_any_moment_locks_nobody_out(entered: Host, checkout: Checkout, seed: int) -> None:
     settings(checkout, ["MaxAuthTries", "3"])
     process = checkout.start("mail", "state.apply", "scratch")
     moment = random.Random(seed).uniform(0.2, 5.0)
     time.sleep(moment)
-    converged.power_cut()
+    entered.power_cut()
     process.communicate(timeout=120)
-    converged.boot()
-    settle(converged, checkout)
+    entered.boot()
+    settle(entered, checkout)
 
 
 def test_a_second_run_while_armed_changes_nothing_it_cannot_take_back(
-    converged: Host, checkout: Checkout, blind: Callable[[Checkout], None]
+    entered: Host, checkout: Checkout, blind: Callable[[Checkout], None]
 ) -> None:
     blind(checkout)
-    drop(converged, 2288)
+    drop(entered, 2288)
     scratch(checkout, "mailhost_sshd.on_port", port=2288, admin=ADMIN)
     assert apply(checkout).returncode != 0
-    converged.run(["chmod", "0444", "/etc/sudoers.d/90-nopasswd-sudo"])
+    entered.run(["chmod", "0444", "/etc/sudoers.d/90-nopasswd-sudo"])
     second = checkout.apply("access.sudo")
     assert second.returncode != 0
     assert second.changed == {}
-    mode = converged.run(["stat", "-c", "%a", "/etc/sudoers.d/90-nopasswd-sudo"]).stdout.strip()
+    mode = entered.run(["stat", "-c", "%a", "/etc/sudoers.d/90-nopasswd-sudo"]).stdout.strip()
     assert mode == "444"
-    timer_fires(converged)
+    timer_fires(entered)
     assert checkout.apply("access.sudo").returncode == 0
 
 
-def test_two_runs_at_once_are_one(converged: Host, checkout: Checkout) -> None:
+def test_two_runs_at_once_are_one(entered: Host, checkout: Checkout) -> None:
     settings(checkout, ["MaxAuthTries", "3"])
     runs = [checkout.start("mail", "state.apply", "scratch", "--out=json") for _ in range(2)]
     results = [Checkout.finish(process, time.monotonic()) for process in runs]
     assert any(result.returncode == 0 for result in results), results
-    settle(converged, checkout)
+    settle(entered, checkout)
