@@ -111,7 +111,11 @@ def _line(row: Row, width: int) -> str:
     would = any(result is None for _, _, result in row["changes"])
     tail = f"{changed} {'would change' if would else 'changed'}" if changed else ""
     # What is missing now is what would change: no need to say it twice.
-    note = tail if would else "; ".join(part for part in (tail, row["evidence"]) if part)
+    note = (
+        tail
+        if would
+        else textwrap.shorten("; ".join(part for part in (tail, row["evidence"]) if part), 160, placeholder=" …")
+    )
     return f"{row['mark']} {row['id']}  {row['title']:{width}}  {note}".rstrip()
 
 
