@@ -124,6 +124,13 @@ def wanted_files(controls: Iterable[Control]) -> tuple[list[dict[str, Any]], lis
     return early, late
 
 
+def directories(controls: Iterable[Control]) -> list[str]:
+    """Return the directories that Debian does not make and that the files of these controls need."""
+    controls = tuple(controls)
+    needed = {file.path.rpartition("/")[0] for file in FILES if _wanted(file, controls)}
+    return [path for path in DIRECTORIES if path in needed]
+
+
 def unwanted_files(controls: Iterable[Control]) -> list[str]:
     """Return the paths of our own files that none of these controls wants."""
     controls = tuple(controls)

@@ -29,7 +29,7 @@ def run():
         "A03": ("accounts: none that logs in by key ages", state("mailhost_user.ageless")),
     }
     only = {name: dict([row] if name in ids else []) for name, row in single.items()}
-    directories = dict.fromkeys(baseline.DIRECTORIES, "root:root 0755")
+    directories = dict.fromkeys(baseline.directories(on), "root:root 0755")
     return task(
         __sls__,
         {

@@ -145,3 +145,9 @@ def test_a_host_is_judged_control_by_control(
     found: dict[str, dict[str, str | None]] = {"sysctl": facts, "mount": {"/x": "noexec"}}
     values = {kind: dict(held) for kind, held in CONTROL.sets.items()}
     assert mailhost_hardening.judge([CONTROL], values, found, absent) == judgement
+
+
+def test_only_directories_of_files_that_are_wanted_are_made() -> None:
+    assert mailhost_baseline.directories([]) == []
+    everything = mailhost_baseline.directories(mailhost_hardening.CONTROLS)
+    assert everything == list(mailhost_baseline.DIRECTORIES)
