@@ -64,7 +64,7 @@ unit: setup  ## The tests that need no host
 	$(BIN)/pytest -q -m "not lab"
 
 test: packages lint  ## Everything: lint, unit tests, and real Debian 13 hosts (root)
-	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/pytest
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/pytest -q -n 4 --dist loadfile
 
 audit: packages setup  ## Lynis, ssh-audit and OpenSCAP on a lab host, before and after (root)
 	PATH=$(CURDIR)/$(BIN):$$PATH PYTHONPATH=tests:_utils $(BIN)/python -m labkit.audit
