@@ -69,28 +69,6 @@ TAMPERS = [
     Tamper("root may log in", CONSOLE, ("1.2.4",)),
     Tamper("NOPASSWD in sudoers", "echo '%adm ALL=(ALL:ALL) NOPASSWD: ALL' >>/etc/sudoers", ("1.2.7",)),
     Tamper("stray in sudoers.d", "echo 'games ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zz-games", ("1.2.7",)),
-    Tamper(
-        "jail file edited",
-        "sed -i 's/^maxretry = 3/maxretry = 30/' /etc/fail2ban/jail.local; systemctl restart fail2ban",
-        ("1.3.5",),
-    ),
-    Tamper(
-        "jail files broken",
-        "cd /etc/fail2ban; echo x >jail.local; echo x >action.d/nftables-common.local; rm fail2ban.local;"
-        "systemctl restart fail2ban; while systemctl -q is-active fail2ban; do sleep 0.1; done",
-        ("1.3.5",),
-    ),
-    Tamper("jail switched off", "fail2ban-client stop sshd", ("1.3.5",)),
-    Tamper(
-        "jail's settings changed at run time",
-        "fail2ban-client set sshd maxretry 99; fail2ban-client set recidive delignoreip 10.100.0.0/24",
-        ("1.3.5",),
-    ),
-    Tamper("bans flushed from the firewall", "nft flush ruleset", ("1.3.5",)),
-    Tamper("fail2ban stopped", "systemctl stop fail2ban", ("1.3.5",)),
-    Tamper("fail2ban disabled", "systemctl disable fail2ban", ("1.3.5",)),
-    Tamper("fail2ban masked", "systemctl mask --now fail2ban", ("1.3.5",)),
-    Tamper("fail2ban removed", "apt-get -qy purge fail2ban nftables", ("1.3.5",)),
 ]  # fmt: skip
 
 
