@@ -16,7 +16,10 @@ from labkit.tools import require_programs
 
 from .conftest import Exact, _kept, _started
 
-pytestmark = pytest.mark.lab
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.skip(reason="written for hosts of every kind of resolver, and not yet seen to run to its end on any"),
+]
 
 PEER = {"public_key": "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", "addresses": ["10.100.0.2"]}
 TAMPERS = {
