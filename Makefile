@@ -54,7 +54,8 @@ lint: setup  ## Style, types, shell and YAML
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy _utils tests
 	$(BIN)/yamllint --strict Saltfile etc/salt pillar pillar.example
-	$(BIN)/shellcheck .ci/run tests/labkit/*.sh
+	$(BIN)/shellcheck .ci/run
+	$(BIN)/shellcheck --shell=sh tests/labkit/*.sh
 
 format: setup  ## Put the code into shape
 	$(BIN)/ruff check --fix .
