@@ -45,7 +45,6 @@ def take():
     came_from = os.environ.get("SSH_CONNECTION", "this host").split()[0]
     os.write(handle, f"process {os.getpid()} from {came_from} since {time.strftime('%H:%M:%S %Z')}".encode())
     __context__["mailhost.lock"] = handle
-    (DIRECTORY / mailhost_progress.NAME).write_text("", encoding="utf-8")
     return True
 
 

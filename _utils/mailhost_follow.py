@@ -19,6 +19,9 @@ import mailhost_registry
 import mailhost_ssh
 from mailhost_endpoint import Endpoint
 
+# How long a connection may take, once the run has ended, to bring what the run said last.
+_LAST_WORDS_SECONDS = 5
+
 
 class Follower(contextlib.AbstractContextManager["Follower"]):
     """Follow one run for as long as the context lasts."""
@@ -32,13 +35,12 @@ class Follower(contextlib.AbstractContextManager["Follower"]):
         self._begun = 0
         self._tried: set[str] = set()
         self._shown = ""
-        self._noted = False
 
     def __enter__(self) -> "Follower":
         words = mailhost_place.as_root(self._endpoint, mailhost_place.FOLLOW)
         self._process = subprocess.Popen(
             mailhost_ssh.command(self._options, self._endpoint, *words),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -48,8 +50,10 @@ class Follower(contextlib.AbstractContextManager["Follower"]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._noted:
-            self._thread.join(0.5)  # what was said last may still be on its way
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._thread.join(_LAST_WORDS_SECONDS)
         self._process.terminate()
         self._process.wait()
         self._thread.join(2)
@@ -67,11 +71,12 @@ class Follower(contextlib.AbstractContextManager["Follower"]):
         }
         for line in self._process.stdout:
             for kind, value in (mailhost_progress.parse(line) or {}).items():
+                if kind == "end":
+                    return
                 acts[kind](value)
 
     def _say(self, words: str) -> None:
         """Say something in a line of its own."""
-        self._noted = True
         clear = "\r\033[K" if sys.stderr.isatty() else ""
         print(f"{clear}{self._host}: {words}", file=sys.stderr, flush=True)
 

@@ -15,7 +15,7 @@ from typing import IO
 
 import mailhost_ssh
 from mailhost_endpoint import Endpoint
-from mailhost_progress import DIRECTORY, NAME
+from mailhost_progress import DIRECTORY, END, NAME
 
 WAIT_SECONDS = 30
 BEAT_SECONDS = 5
@@ -34,11 +34,18 @@ mkdir -p {DIRECTORY} || exit 1
 exec 9>>{DIRECTORY}/place
 flock -w "$1" 9 || {{ cut -d" " -f2- {DIRECTORY}/place; exit {_TAKEN}; }}
 echo "$$ from ${{2%% *}} since $(date "+%H:%M:%S %Z")" >{DIRECTORY}/place
+: >{DIRECTORY}/{NAME}
 echo in
 while read -r -t {4 * BEAT_SECONDS} _; do :; done
 """
-# Follows the file that the run writes for as long as the place is held.
-FOLLOW = f'exec tail -q -n 0 -F --pid="$(cut -d" " -f1 {DIRECTORY}/place)" {DIRECTORY}/{NAME}'
+# Follows the file that the run writes for as long as the place is held. When standard input ends, a last line says so:
+# what was written before it has then been read, however slow the connection.
+FOLLOW = f"""
+tail -q -n +1 -F --pid="$(cut -d" " -f1 {DIRECTORY}/place)" {DIRECTORY}/{NAME} &
+cat >/dev/null
+echo '{END}' >>{DIRECTORY}/{NAME}
+wait
+"""
 
 
 class Taken(Exception):

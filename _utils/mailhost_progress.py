@@ -2,7 +2,7 @@
 
 ``{"task": "1.2.3"}`` – this task begins. ``{"note": "…"}`` – the operator should read this now. ``{"login": "ada"}`` –
 somebody should log in as ada now and try sudo. ``{"confirm": {"user": …, "addresses": […], "port": …, "token": …}}`` –
-somebody should log in by this way and confirm a change.
+somebody should log in by this way and confirm a change. ``{"end": true}`` – nothing follows.
 """
 
 import ipaddress
@@ -12,6 +12,7 @@ from typing import Any
 
 DIRECTORY = "/run/mailhost"
 NAME = "progress"
+END = '{"end": true}'
 
 _USER = r"[a-z_][a-z0-9_-]{0,31}"
 
@@ -44,4 +45,5 @@ _VALID = {
     "note": lambda value: isinstance(value, str) and value.isprintable(),
     "login": lambda value: re.fullmatch(_USER, value) is not None,
     "confirm": _confirm,
+    "end": lambda value: value is True,
 }

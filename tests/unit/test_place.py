@@ -1,11 +1,14 @@
 """The words that take a host's place, and why ssh did not get that far."""
 
+import os
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 
 import mailhost_place
+import mailhost_progress
 import mailhost_ssh
 from mailhost_endpoint import Endpoint
 
@@ -34,3 +37,17 @@ def test_the_script_is_one_that_bash_reads() -> None:
 )  # fmt: skip
 def test_why_ssh_failed(stderr: str, sentence: str) -> None:
     assert mailhost_ssh.refusal(stderr, 255).startswith(sentence)
+
+
+def test_all_that_a_run_said_is_read_before_the_follower_leaves(tmp_path: Path) -> None:
+    said = [f'{{"note": "{number}"}}' for number in range(5000)]
+    (tmp_path / "place").write_text(f"{os.getpid()} from here\n")
+    (tmp_path / "progress").write_text("\n".join(said) + "\n")
+    script = mailhost_place.FOLLOW.replace(mailhost_progress.DIRECTORY, str(tmp_path))
+    with subprocess.Popen(["bash", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+        process.stdin.close()
+        lines = [process.stdout.readline().rstrip() for _ in range(len(said) + 1)]
+        (tmp_path / "place").unlink()
+        process.kill()
+    assert lines == [*said, mailhost_progress.END]
