@@ -8,6 +8,7 @@ somebody should log in by this way and confirm a change. ``{"end": true}`` – n
 import ipaddress
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 DIRECTORY = "/run/mailhost"
@@ -40,7 +41,7 @@ def _confirm(value: Any) -> bool:
     )
 
 
-_VALID = {
+_VALID: dict[str, Callable[[Any], bool]] = {
     "task": lambda value: isinstance(value, str),
     "note": lambda value: isinstance(value, str) and value.isprintable(),
     "login": lambda value: re.fullmatch(_USER, value) is not None,

@@ -1,9 +1,9 @@
 """A peer's own configuration, made on the workstation: a peer's private key never comes near the host."""
 
 import base64
-import shutil
-import subprocess
+import io
 
+import segno
 import yaml
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from salt.exceptions import CommandExecutionError
@@ -29,7 +29,7 @@ def peer_config(name, new_key=False, qr=False):
     new_key
         Whether to make a key pair; the lines of the pillar with the public half are shown.
     qr
-        Whether to print a QR code too, for the app of a phone; needs qrencode on this machine.
+        Whether to print a QR code too, for the app of a phone.
 
     CLI Example:
 
@@ -133,7 +133,6 @@ def _public_address(host_id):
 
 def _qr_code(text):
     """Return a text as a QR code of characters."""
-    program = shutil.which("qrencode")
-    if program is None:
-        raise CommandExecutionError("qrencode is not installed on this machine: apt-get install qrencode")
-    return subprocess.run([program, "-t", "ansiutf8"], input=text, capture_output=True, text=True, check=True).stdout
+    drawn = io.StringIO()
+    segno.make(text, micro=False).terminal(drawn, compact=True)
+    return drawn.getvalue()

@@ -47,7 +47,6 @@ def test_what_was_spoilt_is_seen_predicted_and_repaired(
     assert found.again.marks["1.3.1"] != "[ ]"
 
 
-@pytest.mark.skip(reason="not yet seen to run to its end on a host with the whole tree")
 def test_controls_that_are_off_are_not_applied_and_shown(fresh: Host, checkout: Checkout, exact: Exact) -> None:
     off = {"A05": "no passwords here", "A07": "shared files", "A10": "a test", "V06": "no auditing", "N10": "a test"}
     checkout.pillar({**checkout.good_pillar(fresh), "hardening": {"disabled": off}})
@@ -62,7 +61,6 @@ def test_controls_that_are_off_are_not_applied_and_shown(fresh: Host, checkout: 
     assert all(f"{name} ({reason})" in evidence for name, reason in off.items())
 
 
-@pytest.mark.skip(reason="not yet seen to run to its end on a host with the whole tree")
 def test_a_control_that_is_switched_off_later_lets_go(converged: Host, checkout: Checkout, exact: Exact) -> None:
     off = {"A04": "a test", "A05": "a test", "A09": "crontabs of others", "N14": "a test"}
     checkout.pillar({**checkout.good_pillar(converged), "hardening": {"disabled": off}})
@@ -73,7 +71,6 @@ def test_a_control_that_is_switched_off_later_lets_go(converged: Host, checkout:
     assert converged.run(["ls", "/etc/cron.allow", "/etc/modprobe.d/90-mailhost.conf"], check=False).stdout == ""
 
 
-@pytest.mark.skip(reason="not yet seen to run to its end on a host with the whole tree")
 def test_a_reboot_keeps_everything(converged: Host, checkout: Checkout) -> None:
     _built(converged)
     converged.reboot(port=None)
@@ -84,7 +81,6 @@ def test_a_reboot_keeps_everything(converged: Host, checkout: Checkout) -> None:
     assert converged.run(["sysctl", "-n", "net.ipv4.conf.enp1s0.send_redirects"]).stdout == "0\n"
 
 
-@pytest.mark.skip(reason="not yet seen to run to its end on a host with the whole tree")
 def test_people_and_programs_still_work(converged: Host) -> None:
     """The admin's login and sudo, passwords with PAM's new rules, apt, and what a locked account is told."""
     host = converged
