@@ -84,7 +84,7 @@ def test_a_reboot_keeps_everything(converged: Host, checkout: Checkout) -> None:
 def test_people_and_programs_still_work(converged: Host) -> None:
     """The admin's login and sudo, passwords with PAM's new rules, apt, and what a locked account is told."""
     host = converged
-    assert host.ssh(["sudo", "-n", "id", "-u"], user="phalkonadmin").stdout == "0\n"
+    assert host.ssh(["sudo", "-n", "id", "-u"], user="phalkonadmin", port=2288).stdout == "0\n"
     host.run(["apt-get", "update", "-q"])
     host.run(["apt-get", "install", "-qy", "tree"])
     host.run(["useradd", "-m", "eve"])
