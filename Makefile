@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Set-up goes into .venv; only `make demo` and `make test` install Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock packages apply status demo demo-down lab lab-down lint format unit test audit bench docs readme secrets-key secret
+.PHONY: help setup lock packages provision destroy apply status demo demo-down lab lab-down lint format unit test audit bench docs readme secrets-key secret
 
 PYTHON ?= python3
 HOST ?= mail
@@ -30,6 +30,17 @@ packages:
 	if [ -n "$$missing" ]; then echo "installing" $$missing; apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
 packages: SHELL := /bin/bash
 
+# salt-call on the workstation itself, with settings and files of its own: what is for hosts is out of its reach.
+LOCAL = $(if $(ENV),MAILHOST_ENV=$(ENV)) $(BIN)/salt-call --local --config-dir etc/workstation --id $(HOST) --out mailhost_local --retcode-passthrough
+# A name that was typed, not the default.
+TYPED = $(if $(filter command line,$(origin HOST)),$(HOST))
+
+provision: setup  ## Order the VPS at Vultr, or see that it is as declared: HOST=mail ENV=prod TEST=1
+	@$(LOCAL) state.apply instance $(if $(TEST),test=True)
+
+destroy: setup  ## Destroy the VPS with all that is on it: HOST=mail CONFIRM=mail ENV=prod TEST=1
+	@$(LOCAL) state.apply destroyed pillar='{"typed": ["$(TYPED)", "$(CONFIRM)"]}' $(if $(TEST),test=True)
+
 apply: setup  ## Apply to a host: HOST=mail ENV=prod TEST=1
 	$(BIN)/salt-ssh $(HOST) state.apply $(if $(ENV),pillarenv=$(ENV)) $(if $(TEST),test=True)
 
@@ -53,7 +64,7 @@ lint: setup  ## Style, types, shell and YAML
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy _utils tests
-	$(BIN)/yamllint --strict Saltfile etc/salt pillar pillar.example
+	$(BIN)/yamllint --strict Saltfile etc pillar pillar.example
 	$(BIN)/shellcheck .ci/run
 	$(BIN)/shellcheck --shell=sh tests/labkit/*.sh
 

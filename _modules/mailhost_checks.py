@@ -14,6 +14,7 @@ import mailhost_hardening
 import mailhost_network
 import mailhost_sudo
 import mailhost_vpn
+import mailhost_vps
 from mailhost_proof import DONE, OPEN, PARTLY, judged, proof
 
 __all__ = [
@@ -29,7 +30,18 @@ __all__ = [
     "ssh_vpn_only",
     "sudo_without_password",
     "vpn",
+    "vps",
 ]
+
+
+def vps():
+    """Prove that the host is Debian 13 and as large as declared; a smaller one is named, and is no reason to stop."""
+    found = __salt__["mailhost_vps.look"]()
+    if not mailhost_vps.is_debian(found):
+        return proof(OPEN, f"the host is {found['os']}; the tree is for Debian {mailhost_vps.DEBIAN}")
+    smaller = mailhost_vps.smaller(__pillar__["provision"], found)
+    said = mailhost_vps.said(found)
+    return proof(PARTLY, f"{said}; {'; '.join(smaller)}") if smaller else proof(DONE, said)
 
 
 def sudo_without_password():

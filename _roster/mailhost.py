@@ -9,13 +9,13 @@ import sys
 import tempfile
 
 import salt.pillar
-import yaml
 from salt.exceptions import SaltClientError
 
 import mailhost_endpoint
 import mailhost_environment
 import mailhost_interrupt
 import mailhost_place
+import mailhost_roster
 import mailhost_ssh
 
 # One look for the endpoint a run: Salt asks the roster more than once.
@@ -44,14 +44,9 @@ def targets(tgt, tgt_type="glob", **kwargs):
 def _hosts():
     """Return the hosts of the roster file by id."""
     path = __opts__["roster_file"]
-    if not os.path.exists(path):
-        raise SaltClientError(f"{path}: is missing; copy etc/salt/roster.example there and put your host in")
     try:
-        with open(path, encoding="utf-8") as stream:
-            raw = yaml.safe_load(stream) or {}
+        raw = mailhost_roster.entries(path)
         return {str(host_id): mailhost_endpoint.parse_host(str(host_id), entry) for host_id, entry in raw.items()}
-    except (yaml.YAMLError, AttributeError) as error:
-        raise SaltClientError(f"{path}: is not YAML of hosts: {error}") from None
     except mailhost_endpoint.InvalidRoster as error:
         raise SaltClientError(f"{path}: {error}") from None
 

@@ -501,10 +501,57 @@ class Fail2ban:
     )
 
 
+# What an instance, a region or a plan is called by Vultr's API.
+vultr_id = text_matching(r"[a-z0-9][a-z0-9-]{1,62}", "an id of Vultr's (small letters, digits and dashes)")
+# One line that a person reads.
+title = text_matching(r"[^\x00-\x1f\x7f]{1,100}", "a text of one line, 100 characters at most")
+
+
+def tags(value: Any) -> tuple[str, ...]:
+    """Parse the list of an instance's tags."""
+    if not isinstance(value, (list, tuple)):
+        raise Invalid(f"{value!r} is not a list of tags")
+    return tuple(map(title, value))
+
+
+@dataclasses.dataclass(frozen=True)
+class Provision:
+    """The VPS: what `make provision` orders at Vultr, and what any host must be at least."""
+
+    plan: str = key(vultr_id, "Vultr's plan", "vc2-2c-4gb")
+    region: str = key(vultr_id, "Vultr's region", "dfw")
+    image: str = key(title, "Vultr's image, by its name", "Debian 13 x64 (trixie)")
+    label: str | None = key(
+        optional(title),
+        "the instance's label; null: the host's name in the roster and the environment, mail-prod",
+        None,
+    )
+    tags: tuple[str, ...] = key(tags, "tags of the instance besides mailhost, by which it is known", ())
+    backups: str | None = key(
+        optional(text_matching("daily|weekly|monthly", "daily, weekly, monthly or null")),
+        "how often Vultr makes a backup of the whole disk; null: not at all",
+        "daily",
+    )
+    firewall_group: str | None = key(
+        optional(title), "description of a firewall group of Vultr's that the instance is put into, or null", None
+    )
+    resize: bool = key(flag, "whether an instance of another plan is resized; else that is only proposed", False)
+    snapshot: bool = key(flag, "whether Vultr takes a snapshot before the instance is resized", True)
+    api_key_file: str | None = key(
+        optional(text_matching(r"(~|)/[^\x00-\x1f]+", "the path of a file")),
+        "file of yours alone (0600) with Vultr's API key; the variable VULTR_API_KEY goes before it",
+        None,
+    )
+    cpus: int = key(whole(1, 512, "a number of CPUs"), "CPUs that the host has at least", 2)
+    memory_gb: int = key(whole(1, 4096, "a number of GB"), "memory that the host has at least", 4)
+    disk_gb: int = key(whole(1, 65536, "a number of GB"), "size of the host's disk at least", 80)
+
+
 @dataclasses.dataclass(frozen=True)
 class Pillar:
     """All of it."""
 
+    provision: Provision = section(Provision, "the VPS: what is ordered at Vultr, and what any host is at least")
     access: Access = section(Access, "who may enter")
     ssh: Ssh = section(Ssh, "where sshd listens in the end")
     vpn: Vpn = section(Vpn, "the host's place in the VPN")

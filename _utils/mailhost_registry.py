@@ -29,7 +29,14 @@ class Task:
 
 
 TASKS: tuple[Task, ...] = (
-    Task("1.1.1", "Provision Vultr VPS (2 CPU / 4 GB / 80 GB SSD), Debian 13", (), "terraform deploy.sh"),
+    Task(
+        "1.1.1",
+        "Provision Vultr VPS (2 CPU / 4 GB / 80 GB SSD), Debian 13",
+        (),
+        "terraform deploy.sh",
+        sls="provision.vps",
+        check="vps",
+    ),
     Task(
         "1.2.1",
         "NOPASSWD for sudo users",

@@ -92,6 +92,20 @@ def text(host: str, returned: Any) -> str:
     return "\n".join(lines)
 
 
+def local(returned: Any) -> str:
+    """Return a run on the workstation itself as text: what changed, or would, and what each state says."""
+    if not isinstance(returned, dict):
+        return _words(returned)
+    lines = []
+    for state in _states(returned):
+        would = " (would change)" if state["result"] is None else ""
+        lines.append(f"{state['id']}{would if state['result'] is not False else ' FAILED'}")
+        lines += [f"    {name}: {_change(value)}" for name, value in state["changes"].items()]
+        if not state["changes"]:
+            lines.append(textwrap.indent(str(state["comment"]).strip(), "    "))
+    return "\n".join(lines)
+
+
 def _words(returned: Any) -> str:
     return "\n  ".join(map(str, returned)) if isinstance(returned, list) else str(returned)
 

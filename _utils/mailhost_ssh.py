@@ -111,6 +111,22 @@ def new_login(options_: Iterable[str], endpoint: Endpoint, *words: str) -> str:
     return login([*fresh, "ControlPath=none"], endpoint, *words)
 
 
+def told(options_: Iterable[str], endpoint: Endpoint, words: Iterable[str], stdin: str = "", seconds: int = 60) -> str:
+    """Log in over a connection of its own, run ``words``, and return what they print.
+
+    Raises Unreachable with what was said when the login or the command failed.
+    """
+    fresh = [option for option in options_ if not option.startswith("Control")]
+    argv = command([*fresh, "ControlPath=none"], endpoint, *words)
+    try:
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        raise Unreachable(f"{endpoint}: no answer in {seconds} s") from None
+    if done.returncode:
+        raise Unreachable(f"{endpoint}: {refusal(done.stderr, done.returncode)}")
+    return done.stdout
+
+
 def open_ports(endpoints: Iterable[Endpoint]) -> dict[tuple[str, int], str]:
     """Return for each address and port "" when it takes a connection, else why not; all are asked at once."""
     pending: dict[tuple[str, int], socket.socket] = {}

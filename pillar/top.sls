@@ -7,14 +7,14 @@ import mailhost_environment
 
 
 def run():
-    """Name the environment's own file, and the encrypted one where there is one."""
+    """Name the environment's own file, the encrypted one where there is one, and on the workstation the provider's."""
     try:
         environment = mailhost_environment.chosen(
             __opts__.get("argv") or [], os.environ, __grains__.get(mailhost_environment.GRAIN)
         )
     except mailhost_environment.UnknownEnvironment:
         return {}  # _pillar/mailhost.py, which runs next, says what is wrong
-    files = [environment]
-    if os.path.exists(os.path.join(__opts__["pillar_roots"]["base"][0], environment, "encrypted.sls")):
-        files.append(f"{environment}.encrypted")
-    return {"base": {"*": files}}
+    root = os.path.join(__opts__["pillar_roots"]["base"][0], environment)
+    besides = ["encrypted", *(["provider"] if __opts__.get("mailhost_workstation") else [])]
+    found = [f"{environment}.{name}" for name in besides if os.path.exists(os.path.join(root, f"{name}.sls"))]
+    return {"base": {"*": [environment, *found]}}

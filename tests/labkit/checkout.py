@@ -24,7 +24,7 @@ from .lab import Namespace
 PROJECT = Path(__file__).resolve().parents[2]
 ENVIRONMENTS = ("dev", "staging", "prod")
 # What salt-ssh reads; the roster and the pillars are not copied, they are the test's.
-_PARTS = ("Saltfile", "etc", "salt", "_*")
+_PARTS = ("Saltfile", "etc", "salt", "workstation", "_*")
 _SECONDS = 300
 
 
@@ -139,6 +139,7 @@ class Checkout:
         # Kept connections: a directory of this copy's own, and short, for a socket's path may have 107 bytes.
         self._runtime = Path(tempfile.mkdtemp(prefix="mh."))
         (directory / "etc/salt/roster").unlink(missing_ok=True)
+        shutil.rmtree(directory / "etc/salt/roster.d", ignore_errors=True)
         if host is not None:
             self.roster({"mail": self.entry(host)})
             for environment in ENVIRONMENTS:
@@ -160,8 +161,12 @@ class Checkout:
 
     @classmethod
     def good_pillar(cls, host: Host, **admin: Any) -> dict[str, Any]:
-        """Return a pillar that lets the lab's key in; ``admin`` adds keys of access.admin."""
-        return {"access": {"admin": {"ssh_keys": [cls.public_key(host)], **admin}}}
+        """Return a pillar that lets the lab's key in; ``admin`` adds keys of access.admin.
+
+        A lab host is as large as this machine happens to be.
+        """
+        least = {"cpus": 1, "memory_gb": 1, "disk_gb": 1}
+        return {"access": {"admin": {"ssh_keys": [cls.public_key(host)], **admin}}, "provision": least}
 
     def roster(self, entries: Mapping[str, Any]) -> None:
         """Write etc/salt/roster."""
@@ -215,6 +220,23 @@ class Checkout:
         """
         begun = time.monotonic()
         return self.finish(self.start(*words, env=env, inside=inside), begun, timeout)
+
+    def local(self, *words: str, env: Mapping[str, str] | None = None, timeout: float = _SECONDS) -> Result:
+        """Run salt-call on the workstation itself, as make does. Params as `salt`."""
+        argv = [str(Path(sys.executable).with_name("salt-call")), "--local", "--config-dir", "etc/workstation"]
+        shown = [] if any(word.startswith("--out") for word in words) else ["--out", "mailhost_local"]
+        begun = time.monotonic()
+        process = subprocess.Popen(
+            [*argv, "--id", "mail", "--retcode-passthrough", *shown, *words],
+            cwd=self.directory,
+            env=self.environment(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        return self.finish(process, begun, timeout)
 
     @staticmethod
     def finish(process: subprocess.Popen[str], begun: float, timeout: float = _SECONDS) -> Result:
