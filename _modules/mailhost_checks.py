@@ -8,6 +8,7 @@ import os
 import time
 
 import mailhost_access
+import mailhost_docker
 import mailhost_fail2ban
 import mailhost_firewall
 import mailhost_hardening
@@ -21,6 +22,7 @@ __all__ = [
     "admin",
     "cleaned_up",
     "default_user_absent",
+    "docker",
     "fail2ban",
     "firewall",
     "hardening",
@@ -131,6 +133,36 @@ def ssh_proven():
     if ".ssh/authorized_keys" not in " ".join(effective["authorizedkeysfile"]):
         failures.append(f"sshd reads keys from {effective['authorizedkeysfile'][0]}")
     return judged(failures, evidence)
+
+
+def docker():
+    """Prove that Docker and its Compose are there now and at boot, and that the daemon itself does what is declared."""
+    unit = __salt__["mailhost_service.look"](mailhost_docker.UNIT)
+    if unit["load"] == "not-found":
+        return proof(OPEN, "Docker is not installed")
+    if unit["active"] != "active":
+        return proof(OPEN, f"{mailhost_docker.UNIT} is {unit['active']}, {unit['enabled']}")
+    failures = [] if unit["enabled"] == "enabled" else [f"is {unit['enabled']} at boot"]
+    compose = __salt__["mailhost_docker.compose_version"]()
+    if compose is None:
+        failures.append("docker compose is missing")
+    found = __salt__["mailhost_docker.ask"]("/info")
+    file = __salt__["mailhost_file.look"](mailhost_docker.CONFIG)
+    failures += mailhost_docker.judge(found, mailhost_docker.parse(file.get("text")))
+    wrong, besides = mailhost_docker.judge_bridge(__salt__["mailhost_docker.ask"]("/networks/bridge"))
+    failures += wrong
+    admin, wanted = __pillar__["access"]["admin"]["name"], __pillar__["docker"]["admin_in_group"]
+    members = __salt__["mailhost_docker.members"]() or []
+    if mailhost_docker.plan_group(admin, wanted, members):
+        failures.append(f"{admin} is {'not in' if wanted else 'in'} group docker")
+    if failures:
+        return proof(OPEN, "; ".join(failures))
+    running = f"Docker {found['ServerVersion']} and Compose {compose}; containers outlast the daemon"
+    if others := sorted(set(members) - {admin}):
+        besides.append(f"in group docker, which makes them root: {', '.join(others)}")
+    if besides:
+        return proof(PARTLY, "; ".join([running, *besides]))
+    return proof(DONE, f"{running}; ports are published on {mailhost_docker.LOOPBACK} by default")
 
 
 def cleaned_up():

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import tempfile
 import time
 
@@ -85,11 +86,14 @@ def finish():
     __context__.pop("mailhost.packages", None)
 
 
-def simulate(names):
+def simulate(names, sources=None):
     """Return what installing packages would install, dependencies included, without touching the host.
 
     The package lists are as fresh as the real run would make them: stale ones are fetched into a directory of their
-    own.
+    own. So are those of sources that this dry run would add.
+
+    sources
+        Texts of such sources, by path.
 
     Raises CommandExecutionError with apt's words, e.g. for a package that does not exist.
 
@@ -100,12 +104,14 @@ def simulate(names):
         salt-ssh mail mailhost_pkg.simulate '["sudo"]'
     """
     run = __salt__["mailhost_run.program"]
-    if not _stale():
+    if not _stale() and not sources:
         return mailhost_pkg.parse_simulation(run([*SIMULATE, "install", *names]))
-    if "mailhost.lists" not in __context__:
+    if __context__.get("mailhost.lists_of") != (sources or {}):
         # Removed with the last reference, at the end of the run.
         __context__["mailhost.lists"] = tempfile.TemporaryDirectory(prefix="mailhost-apt.")
+        _with_sources(sources or {})
         run([*INSTALL, *_apart(), "update"])
+        __context__["mailhost.lists_of"] = dict(sources or {})
     return mailhost_pkg.parse_simulation(run([*SIMULATE, *_apart(), "install", *names]))
 
 
@@ -196,7 +202,21 @@ def _stale():
 
 
 def _apart():
-    """Return the options that let apt keep its lists and caches in a directory of their own."""
+    """Return the options that let apt keep its lists and caches, and its sources, in a directory of their own."""
     directory = __context__["mailhost.lists"].name
     os.makedirs(f"{directory}/partial", exist_ok=True)
-    return ["-o", f"Dir::State::Lists={directory}", "-o", f"Dir::Cache={directory}", "-o", "APT::Sandbox::User=root"]
+    options = {
+        "Dir::State::Lists": directory,
+        "Dir::Cache": directory,
+        "Dir::Etc::SourceParts": f"{directory}/sources.list.d",
+        "APT::Sandbox::User": "root",
+    }
+    return [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+
+
+def _with_sources(added):
+    """Put apt's sources, and those that are to be added, where ``_apart`` looks for them."""
+    directory = pathlib.Path(__context__["mailhost.lists"].name, "sources.list.d")
+    shutil.copytree(SOURCES / "sources.list.d", directory)
+    for path, text in added.items():
+        (directory / os.path.basename(path)).write_text(text, encoding="utf-8")

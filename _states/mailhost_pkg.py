@@ -38,7 +38,8 @@ def installed(name, packages):
             __salt__["mailhost_pkg.refresh"]()
         # What earlier states of a dry run would install is asked for again, so that apt counts on it, and taken out.
         forecast = sorted(mailhost_forecast.applied(__context__, "packages", {}))
-        planned = __salt__["mailhost_pkg.simulate"]([*forecast, *missing])
+        sources = mailhost_forecast.applied(__context__, "sources", {})
+        planned = __salt__["mailhost_pkg.simulate"]([*forecast, *missing], sources)
         changes = {package: versions for package, versions in planned.items() if package not in forecast}
     mailhost_forecast.bring(__context__, [package for package, versions in changes.items() if not versions["old"]])
     if __opts__["test"]:

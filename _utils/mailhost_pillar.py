@@ -179,6 +179,15 @@ def password_hash(value: Any) -> str:
     return value
 
 
+def archive_key(value: Any) -> str:
+    """Parse an armoured public key of OpenPGP (RFC 9580 section 6.2)."""
+    frame = r"\s*-----BEGIN PGP PUBLIC KEY BLOCK-----\n.*\n-----END PGP PUBLIC KEY BLOCK-----\s*"
+    if not isinstance(value, str) or not re.fullmatch(frame, value, re.DOTALL):
+        # Not repeated: somebody may have given a private one.
+        raise Invalid("is not a public key as gpg --armor --export prints it")
+    return value.strip() + "\n"
+
+
 def control(value: Any) -> str:
     """Parse the id of a hardening control."""
     if value not in mailhost_hardening.IDS:
@@ -352,6 +361,21 @@ class Access:
     confirm_minutes: int = key(
         whole(1, 60, "a number of minutes"), "minutes until an unconfirmed change of access goes back by itself", 10
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Docker:
+    """Where Docker comes from, and who may use it."""
+
+    repository: str | None = key(
+        optional(text_matching(r"(https?|file):/[^\s]+", "the URI of a repository of apt's")),
+        "URI of Docker's own repository; null: Docker comes from Debian",
+        None,
+    )
+    repository_key: str | None = key(
+        optional(archive_key), "the key that signs docker.repository, as gpg --armor --export prints it", None
+    )
+    admin_in_group: bool = key(flag, "whether the admin is in group docker, which makes him root without sudo", False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -553,6 +577,7 @@ class Pillar:
 
     provision: Provision = section(Provision, "the VPS: what is ordered at Vultr, and what any host is at least")
     access: Access = section(Access, "who may enter")
+    docker: Docker = section(Docker, "where Docker comes from, and who may use it")
     ssh: Ssh = section(Ssh, "where sshd listens in the end")
     vpn: Vpn = section(Vpn, "the host's place in the VPN")
     network: Network = section(Network, "the host's names and resolvers")
@@ -633,6 +658,8 @@ def _contradictions(pillar: Pillar) -> list[str]:
         found.append(f"access.admin.name: {pillar.access.admin.name!r} is the account that access.default_user removes")
     if "root" in (pillar.access.admin.name, pillar.access.default_user):
         found.append("access: root can be neither the admin nor the account that is removed")
+    if bool(pillar.docker.repository) != bool(pillar.docker.repository_key):
+        found.append("docker: repository and repository_key are given together or not at all")
     both = sorted(set(pillar.hardening.disabled or {}) & set(pillar.hardening.enabled or ()))
     found += [f"hardening.enabled: {name} is in hardening.disabled too" for name in both]
     return (

@@ -77,7 +77,7 @@ TASKS: tuple[Task, ...] = (
         sls="access.ssh_proven",
         check="ssh_proven",
     ),
-    Task("1.2.6", "Docker Compose", ("1.2.4",), "install_docker"),
+    Task("1.2.6", "Docker Compose", ("1.2.4",), "install_docker", sls="docker.engine", check="docker"),
     Task(
         "1.2.7",
         "Post-configuration cleanup and verification",

@@ -23,7 +23,7 @@ apt-get -qy --no-install-recommends install docker.io docker-cli busybox-static 
 mkdir -p /srv/image
 cp /bin/busybox /srv/image/
 tar -C /srv/image -c . | docker import - web
-docker run -d --restart=always -p {WEB}:80 web /busybox httpd -f -p 80
+docker run -d --restart=always -p 0.0.0.0:{WEB}:80 web /busybox httpd -f -p 80
 """
 # OpenSSH refuses sources of failed logins by itself, but lets them connect to be told so. What is tested here is that
 # no connection is made at all; and it must not be in the way.
@@ -159,21 +159,26 @@ def test_three_failed_logins_are_a_ban_from_every_port(
     guarded: Host, attacker: Attacker, neighbour: Attacker, operator: Checkout, version: int
 ) -> None:
     mine = attacker.addresses(version)[1]
+    # Without its userland proxy Docker 26 publishes by IPv4 only.
+    ports = [port(guarded), *([WEB] if version == 4 else [])]
+
+    def reaches(somebody: Attacker) -> set[str]:
+        return {somebody.reaches(where, version) for where in ports}
+
     attacker.fails(2, version=version)
     assert banned(guarded) == set()
-    assert attacker.reaches(WEB, version) == attacker.reaches(port(guarded), version) == "open"
+    assert reaches(attacker) == {"open"}
 
     attacker.fails(1, version=version)
     eventually(guarded, mine)
-    assert attacker.reaches(port(guarded), version) == "no answer"
-    assert attacker.reaches(WEB, version) == "no answer"
+    assert reaches(attacker) == {"no answer"}
     assert attacker.reaches(port(guarded), 10 - version) == "open", "the other IP version is another address"
-    assert neighbour.reaches(port(guarded), version) == neighbour.reaches(WEB, version) == "open"
+    assert reaches(neighbour) == {"open"}
 
     said = operator.salt("mail", "mailhost_fail2ban.unban", mine, "--out=json")
     assert said.data() == {"mail": ["sshd"]}, said
     eventually(guarded)
-    assert attacker.reaches(port(guarded), version) == attacker.reaches(WEB, version) == "open"
+    assert reaches(attacker) == {"open"}
 
 
 def test_a_ban_is_not_openssh_s_own_refusal(guarded: Host, attacker: Attacker) -> None:

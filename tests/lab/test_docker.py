@@ -1,0 +1,130 @@
+"""Docker: exact from whatever was there before, and containers outlast its daemon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from labkit import Host
+from labkit.checkout import Checkout
+
+from .conftest import Exact
+
+pytestmark = pytest.mark.lab
+
+ENGINE = "docker.engine"
+FILE = "/etc/docker/daemon.json"
+# What Debian 13 has, and no registry: an image of one static program.
+IMAGE = """
+apt-get -q update >/dev/null
+apt-get -qy --no-install-recommends install docker.io docker-cli busybox-static >/dev/null 2>&1
+mkdir -p /srv/image
+cp /bin/busybox /srv/image/
+tar -C /srv/image -c . | docker import - box
+"""
+BUSY = "docker run -d --name busy box /busybox sleep 100000"
+
+
+@dataclass(frozen=True)
+class Tamper:
+    """Something done to a host that was in order, and what of the task then changes."""
+
+    id: str
+    script: str
+    changes: tuple[str, ...]
+
+
+RESTART = ("Docker runs: restarted",)
+TAMPERS = [
+    Tamper("file removed", f"rm {FILE}", tuple(f"Docker is configured: {name}" for name in (
+        "live-restore", "userland-proxy", "no-new-privileges", "icc", "ip", "default-network-opts", "log-driver",
+        "log-opts",
+    )) + RESTART),
+    Tamper("live-restore off", f"sed -i /live-restore/s/true/false/ {FILE}; systemctl restart docker",
+           ("Docker is configured: live-restore", *RESTART)),
+    Tamper("foreign keys", f"sed -i '1a \"dns\": [\"192.0.2.1\"],' {FILE}; systemctl restart docker", ()),
+    Tamper("stopped and off", "systemctl disable --now docker.socket docker",
+           ("Docker runs: enabled", "Docker runs: active")),
+    Tamper("compose removed", "apt-get -qqy purge docker-compose", ("Docker is installed: docker-compose",)),
+    Tamper("admin in group docker", "gpasswd -a phalkonadmin docker", ("group docker: phalkonadmin",)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("tamper", TAMPERS, ids=lambda tamper: tamper.id.replace(" ", "-"))
+def test_tampered_host(entered: Host, checkout: Checkout, exact: Exact, tamper: Tamper) -> None:
+    entered.run(["sh", "-euc", tamper.script])
+    found = exact(f"docker: {tamper.id}", entered, checkout, ENGINE)
+    made = {f"{name}: {what}" for name, changes in found.real.changed.items() for what in changes}
+    assert made == set(tamper.changes)
+    assert found.again.marks["1.2.6"] == "[x]"
+    if tamper.id == "foreign keys":
+        assert '"192.0.2.1"' in entered.read(FILE)
+
+
+def test_an_own_docker_is_taken_over_without_stopping_its_containers(
+    fresh: Host, checkout: Checkout, exact: Exact
+) -> None:
+    """Also by a restart of the daemon, which on that host would have stopped them before."""
+    fresh.run(["sh", "-euc", IMAGE + BUSY])
+    fresh.put('{"log-opts": {"tag": "x"}}', FILE)
+    before = _container(fresh)
+    found = exact("docker: one's own", fresh, checkout, ENGINE)
+    assert _container(fresh) == before
+    assert found.again.marks["1.2.6"] == "[~]", "its bridge is made anew once nothing runs on it"
+    assert '"tag": "x"' in fresh.read(FILE)
+    fresh.run(["sh", "-euc", "docker stop -t0 busy; systemctl restart docker"])
+    assert checkout.tracker()["1.2.6"][0] == "[x]"
+
+
+def test_containers_outlast_the_daemon(entered: Host) -> None:
+    entered.run(["sh", "-euc", IMAGE + BUSY])
+    before = _container(entered)
+    entered.run(["systemctl", "restart", "docker"])
+    assert _container(entered) == before
+    entered.run(["systemctl", "kill", "-s", "KILL", "docker"])
+    entered.run(["systemctl", "start", "docker"])
+    assert _container(entered) == before
+
+
+def test_ports_are_published_on_loopback_by_default(entered: Host) -> None:
+    entered.run(["sh", "-euc", IMAGE])
+    for network in ("", "--network own"):
+        entered.run(["sh", "-euc", f"docker network create own; docker run -d {network} -p 80 box /busybox sleep 99"])
+        entered.run(["sh", "-euc", "docker network rm -f own; true"])
+    published = entered.run(["docker", "ps", "--format", "{{.Ports}}"]).stdout.split()
+    assert len(published) == 2
+    assert all(port.startswith("127.0.0.1:") for port in published), published
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{ 'x': 1 }", "/etc/docker/daemon.json: is no JSON"),
+        ('{"no-such-setting": 1}', "/etc/docker/daemon.json: not replaced:"),
+        ('{"hosts": ["unix:///run/other.sock"]}', "/etc/docker/daemon.json: not replaced:"),
+    ],
+)
+def test_a_file_that_docker_would_not_start_with_is_refused(
+    entered: Host, checkout: Checkout, text: str, words: str
+) -> None:
+    entered.put(text, FILE)
+    for test in (True, False):
+        run = checkout.apply(ENGINE, test=test)
+        assert words in run.failed["Docker is configured"]
+    assert entered.read(FILE) == text
+    assert entered.run(["systemctl", "is-active", "docker"]).stdout == "active\n"
+
+
+def test_the_admin_is_in_group_docker_on_request(entered: Host, checkout: Checkout, exact: Exact) -> None:
+    checkout.pillar({**checkout.good_pillar(entered), "docker": {"admin_in_group": True}})
+    found = exact("docker: admin in the group", entered, checkout, ENGINE)
+    assert set(found.real.changed) == {"group docker"}
+    assert found.again.marks["1.2.6"] == "[x]"
+
+
+def _container(host: Host) -> str:
+    """Return what is only the same while a container has not been started again."""
+    return host.run(
+        ["docker", "inspect", "-f", "{{.State.Running}} {{.State.StartedAt}} {{.State.Pid}}", "busy"]
+    ).stdout
