@@ -9,6 +9,8 @@ from salt.exceptions import CommandExecutionError
 UNIT = "docker.service"
 CONFIG = "/etc/docker/daemon.json"
 SOURCE = "/etc/apt/sources.list.d/docker.sources"
+# systemd.unit(5): what stands here holds for every unit whose name begins with docker- and ends in .scope.
+SCOPES = "/etc/systemd/system/docker-.scope.d/mailhost.conf"
 GROUP = "docker"
 # apparmor: where the kernel has AppArmor, Docker starts no container without its apparmor_parser.
 DEBIAN = ("docker.io", "docker-cli", "docker-compose", "apparmor")

@@ -1,6 +1,8 @@
 #!py
 """1.2.6 Docker and Compose are there, and containers outlast the daemon (seed: install_docker)."""
 
+import os
+
 import mailhost_docker
 from mailhost_sls import state, task
 
@@ -18,12 +20,18 @@ def run():
                 repository_key=docker["repository_key"],
             ),
             "Docker is configured": state("mailhost_docker.configured", name=mailhost_docker.CONFIG),
+            "Docker: a directory for its containers' drop-in": state(
+                "mailhost_file.directories", paths={os.path.dirname(mailhost_docker.SCOPES): "root:root 0755"}
+            ),
+            "Docker: containers are stopped at a shutdown": state(
+                "mailhost_file.managed", name=mailhost_docker.SCOPES, source="salt://docker/files/mailhost.conf"
+            ),
             "Docker is installed": state("mailhost_pkg.installed", packages=mailhost_docker.packages(docker)),
             "Docker runs": state(
                 "mailhost_service.running",
                 name=mailhost_docker.UNIT,
                 package=mailhost_docker.packages(docker)[0],
-                restart_after=[mailhost_docker.CONFIG],
+                restart_after=[mailhost_docker.CONFIG, mailhost_docker.SCOPES],
             ),
             "group docker": state("mailhost_docker.group", admin=admin, member=docker["admin_in_group"]),
         },

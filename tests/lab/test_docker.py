@@ -15,6 +15,7 @@ pytestmark = pytest.mark.lab
 
 ENGINE = "docker.engine"
 FILE = "/etc/docker/daemon.json"
+SCOPES = "/etc/systemd/system/docker-.scope.d/mailhost.conf"
 # What Debian 13 has, and no registry: an image of one static program.
 IMAGE = """
 apt-get -q update >/dev/null
@@ -46,6 +47,7 @@ TAMPERS = [
     Tamper("foreign keys", f"sed -i '1a \"dns\": [\"192.0.2.1\"],' {FILE}; systemctl restart docker", ()),
     Tamper("stopped and off", "systemctl disable --now docker.socket docker",
            ("Docker runs: enabled", "Docker runs: active")),
+    Tamper("drop-in removed", f"rm {SCOPES}", ("Docker: containers are stopped at a shutdown: file", *RESTART)),
     Tamper("compose removed", "apt-get -qqy purge docker-compose", ("Docker is installed: docker-compose",)),
     Tamper("admin in group docker", "gpasswd -a phalkonadmin docker", ("group docker: phalkonadmin",)),
 ]  # fmt: skip
@@ -83,8 +85,15 @@ def test_containers_outlast_the_daemon(entered: Host) -> None:
     entered.run(["systemctl", "restart", "docker"])
     assert _container(entered) == before
     entered.run(["systemctl", "kill", "-s", "KILL", "docker"])
-    entered.run(["systemctl", "start", "docker"])
+    entered.run(["sh", "-euc", "sleep 3; timeout 30 sh -c 'until docker info >/dev/null 2>&1; do sleep 0.2; done'"])
     assert _container(entered) == before
+
+
+def test_a_reboot_does_not_wait_for_a_container_that_does_not_end(entered: Host) -> None:
+    """The first process of a container ignores SIGTERM unless it was written to be one."""
+    entered.run(["sh", "-euc", IMAGE + BUSY.replace("-d", "-d --restart unless-stopped")])
+    entered.reboot(timeout=60, port=None)
+    assert _container(entered).startswith("true ")
 
 
 def test_ports_are_published_on_loopback_by_default(entered: Host) -> None:
