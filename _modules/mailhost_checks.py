@@ -13,6 +13,7 @@ import mailhost_fail2ban
 import mailhost_firewall
 import mailhost_hardening
 import mailhost_network
+import mailhost_storage
 import mailhost_sudo
 import mailhost_vpn
 import mailhost_vps
@@ -22,11 +23,14 @@ __all__ = [
     "admin",
     "cleaned_up",
     "default_user_absent",
+    "directories",
     "docker",
     "fail2ban",
     "firewall",
     "hardening",
     "network",
+    "ownership",
+    "quota",
     "ssh_keys",
     "ssh_proven",
     "ssh_vpn_only",
@@ -314,3 +318,40 @@ def network():
     evidence.append(f"{', '.join(declared)} answer{'s' if len(declared) == 1 else ''}")
     evidence.append(f"{said or there['hostname']}")
     return proof(PARTLY, "; ".join(dead)) if dead else proof(DONE, "; ".join(evidence))
+
+
+def directories():
+    """Prove that the directories of mail, databases and Compose projects are there."""
+    looked = {path: __salt__["mailhost_file.look"](path, text=False)["kind"] for path in mailhost_storage.paths()}
+    failures = [f"{path} is {kind or 'missing'}" for path, kind in looked.items() if kind != "directory"]
+    return judged(failures, f"{', '.join(looked)}")
+
+
+def ownership():
+    """Prove that mail is vmail's and databases are the container's, and that nobody else has their ids."""
+    uid = mailhost_storage.image_uid(__pillar__["postgres"]["image"])
+    accounts = __salt__["mailhost_accounts.read"]()
+    vmail_uid = __pillar__["storage"]["vmail_uid"]
+    failures = mailhost_storage.clashes(accounts["users"], accounts["groups"], vmail_uid, uid)
+    if mailhost_storage.VMAIL not in accounts["users"]:
+        failures.append(f"{mailhost_storage.VMAIL} does not exist")
+    wanted = mailhost_storage.owners(uid)
+    found = __salt__["mailhost_storage.access"](list(wanted))
+    for path, access in wanted.items():
+        now = found.get(path, {"access": "missing"})["access"]
+        if now != access:
+            failures.append(f"{path} is {now}, not {access}")
+    return judged(failures, f"mail is {mailhost_storage.VMAIL}'s (uid {vmail_uid}), databases are uid {uid}'s")
+
+
+def quota():
+    """Prove that quotas for mail are prepared, or on where that is asked for."""
+    tool = "/usr/local/sbin/mailhost-quota"
+    if "quota" not in __salt__["mailhost_pkg.installed"]():
+        return proof(OPEN, "quota is not installed")
+    if __salt__["mailhost_file.look"](tool, text=False).get("mode") != "0755":
+        return proof(OPEN, f"{tool} is missing, or has another mode")
+    said = __salt__["mailhost_storage.quota"](tool, ["check"]).splitlines()[0]
+    wanted = __pillar__["storage"]["quota"]["enabled"]
+    failures = [said] if wanted and not said.endswith(" are on") else []
+    return judged(failures, said if wanted else f"prepared; {said}")

@@ -111,7 +111,7 @@ def replace(path, text, user="root", group="root", mode=0o644, check=None):
         with open(handle, "w", encoding="utf-8", errors="surrogateescape") as stream:
             stream.write(text)
             stream.flush()
-            os.fchown(stream.fileno(), pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid)
+            os.fchown(stream.fileno(), _number(pwd.getpwnam, user), _number(grp.getgrnam, group))
             os.fchmod(stream.fileno(), mode if isinstance(mode, int) else int(mode, 8))
             os.fsync(stream.fileno())
         os.replace(temporary, path)
@@ -123,6 +123,9 @@ def replace(path, text, user="root", group="root", mode=0o644, check=None):
 
 def give(path, user, group, mode):
     """Give a file or directory an owner, a group and a mode; a symbolic link is refused.
+
+    user, group
+        Names, or numbers where an id has no name.
 
     Raises CommandExecutionError with the reason.
 
@@ -140,7 +143,7 @@ def give(path, user, group, mode):
         if stat.S_ISLNK(os.fstat(handle).st_mode):
             raise CommandExecutionError(f"{path}: is a symbolic link")
         # An O_PATH handle takes no fchmod(2); its name in /proc does, and cannot be swapped.
-        os.chown(f"/proc/self/fd/{handle}", pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid)
+        os.chown(f"/proc/self/fd/{handle}", _number(pwd.getpwnam, user), _number(grp.getgrnam, group))
         os.chmod(f"/proc/self/fd/{handle}", int(mode, 8))
     finally:
         os.close(handle)
@@ -191,6 +194,11 @@ def _name(lookup, number):
         return lookup(number)[0]
     except KeyError:
         return number
+
+
+def _number(lookup, name):
+    """Return the id of a name, or the id that stands in its place."""
+    return int(name) if str(name).isdigit() else lookup(name)[2]
 
 
 def _sync(directory):

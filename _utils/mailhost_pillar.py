@@ -329,6 +329,13 @@ domain = text_matching(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})+", "a domain such as
 minutes = whole(1, 525600, "a number of minutes")
 
 
+# Docker's reference format: a registry and path, a tag, a digest; without tag and digest it would be "latest".
+container_image = text_matching(
+    r"[a-z0-9]([a-z0-9._/:-]*[a-z0-9])?(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})(@sha256:[0-9a-f]{64})?",
+    "an image with its tag, such as postgres:17-trixie",
+)
+
+
 # The sections.
 
 
@@ -572,6 +579,36 @@ class Provision:
 
 
 @dataclasses.dataclass(frozen=True)
+class Quota:
+    """What mail may take of the disk."""
+
+    enabled: bool = key(flag, "whether disk quotas are switched on; else the command mailhost-quota does it", False)
+    soft_gb: int = key(whole(1, 100000, "a number of gigabytes"), "what mail may take, passed for a week at most", 40)
+    hard_gb: int = key(whole(1, 100000, "a number of gigabytes"), "what mail may never pass", 50)
+
+
+@dataclasses.dataclass(frozen=True)
+class Storage:
+    """Where mail lies."""
+
+    quota: Quota = section(Quota, "what mail may take of the disk")
+    vmail_uid: int = key(
+        whole(100, 59999, "a user id"), "user and group id of vmail, the account that all mail belongs to", 5000
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Postgres:
+    """The database."""
+
+    image: str = key(
+        container_image,
+        "image of PostgreSQL; with @sha256:… that very one. An image that is there is not fetched again",
+        "postgres:17-trixie",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Pillar:
     """All of it."""
 
@@ -584,6 +621,8 @@ class Pillar:
     hardening: Hardening = section(Hardening, "which hardening controls hold")
     firewall: Firewall = section(Firewall, "what may come in")
     fail2ban: Fail2ban = section(Fail2ban, "who fails to log in by SSH, and for how long he is kept out")
+    storage: Storage = section(Storage, "where mail lies")
+    postgres: Postgres = section(Postgres, "the database")
 
 
 def parse(raw: Mapping[str, Any]) -> Pillar:
@@ -658,6 +697,10 @@ def _contradictions(pillar: Pillar) -> list[str]:
         found.append(f"access.admin.name: {pillar.access.admin.name!r} is the account that access.default_user removes")
     if "root" in (pillar.access.admin.name, pillar.access.default_user):
         found.append("access: root can be neither the admin nor the account that is removed")
+    if pillar.storage.quota.soft_gb > pillar.storage.quota.hard_gb:
+        found.append("storage.quota.soft_gb: is more than storage.quota.hard_gb")
+    if pillar.storage.vmail_uid == pillar.access.admin.uid:
+        found.append("storage.vmail_uid: is access.admin.uid, so the admin would own all mail")
     if bool(pillar.docker.repository) != bool(pillar.docker.repository_key):
         found.append("docker: repository and repository_key are given together or not at all")
     both = sorted(set(pillar.hardening.disabled or {}) & set(pillar.hardening.enabled or ()))

@@ -1,0 +1,19 @@
+#!py
+"""1.4.2 Mail is vmail's, databases are the container's user's (seed: configure_directory_permissions)."""
+
+import mailhost_storage
+from mailhost_sls import state, task
+
+
+def run():
+    """Ids that clash are refused before anything is given away."""
+    uid = mailhost_storage.image_uid(__pillar__["postgres"]["image"])
+    return task(
+        __sls__,
+        {
+            "vmail exists": state("mailhost_storage.vmail", uid=__pillar__["storage"]["vmail_uid"], postgres_uid=uid),
+            "directories of mail and databases: whose they are": state(
+                "mailhost_storage.owned", paths=mailhost_storage.owners(uid)
+            ),
+        },
+    )
