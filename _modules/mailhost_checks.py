@@ -335,7 +335,7 @@ def ownership():
     failures = mailhost_storage.clashes(accounts["users"], accounts["groups"], vmail_uid, uid)
     if mailhost_storage.VMAIL not in accounts["users"]:
         failures.append(f"{mailhost_storage.VMAIL} does not exist")
-    wanted = mailhost_storage.owners(uid)
+    wanted = mailhost_storage.owners(vmail_uid, uid)
     found = __salt__["mailhost_storage.access"](list(wanted))
     for path, access in wanted.items():
         now = found.get(path, {"access": "missing"})["access"]

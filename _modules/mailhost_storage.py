@@ -1,15 +1,15 @@
 """Look at the directories of mail and databases."""
 
 import os
+import stat
 
-import mailhost_file
 import mailhost_storage
 
 __all__ = ["access", "add_vmail", "quota"]
 
 
 def access(paths):
-    """Return who owns directories and with which mode, and whether the database's is empty, by path.
+    """Return ``uid:gid mode`` of directories, and whether the database's is empty, by path.
 
     Those that are not there are left out.
 
@@ -21,12 +21,14 @@ def access(paths):
     """
     found = {}
     for path in paths:
-        there = __salt__["mailhost_file.look"](path, text=False)
-        if there["kind"]:
-            found[path] = {
-                "access": mailhost_file.access(there),
-                "empty": path == mailhost_storage.DATA and not os.listdir(path),
-            }
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            continue
+        found[path] = {
+            "access": f"{status.st_uid}:{status.st_gid} {stat.S_IMODE(status.st_mode):04o}",
+            "empty": path == mailhost_storage.DATA and not os.listdir(path),
+        }
     return found
 
 
@@ -47,9 +49,9 @@ def add_vmail(uid, group):
     run = __salt__["mailhost_run.program"]
     if group:
         run(["groupadd", "-g", str(uid), mailhost_storage.VMAIL])
-    # -K: an id above those of system accounts, without the warning about it. -M: the directory is 1.4.1's.
+    # --system: such an account has no last day, and no home is made; the directory is there already.
     words = ["-u", str(uid), "-g", mailhost_storage.VMAIL, "-d", mailhost_storage.MAIL, "-s", "/usr/sbin/nologin"]
-    run(["useradd", *words, "-M", mailhost_storage.VMAIL])
+    run(["useradd", "--system", *words, mailhost_storage.VMAIL])
 
 
 def quota(tool, words):

@@ -25,7 +25,8 @@ def directories(name, paths):
 
     def act():
         for path in changes:
-            __salt__["mailhost_file.make_directory"](path, *mailhost_storage.NEW.split(" ")[0].split(":"), "0700")
+            owners, mode = mailhost_storage.NEW.split(" ")
+            __salt__["mailhost_file.make_directory"](path, *owners.split(":"), mode)
 
     return outcome((__opts__, __context__), name, changes, act, "are there")
 
@@ -59,7 +60,7 @@ def owned(name, paths):
     """Let directories belong to whom they should.
 
     paths
-        ``owner:group mode`` by path; an owner without an account is a number.
+        ``uid:gid mode`` by path.
     """
     new = {"access": mailhost_storage.NEW, "empty": True}
     forecast = dict.fromkeys(mailhost_forecast.applied(__context__, "directories", {}), new)

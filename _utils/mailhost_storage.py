@@ -11,7 +11,7 @@ PROJECTS = "/opt/mail_server"
 POSTGRES = "/opt/postgres"
 DATA = f"{POSTGRES}/data"
 # Made by 1.4.1, and nobody's but root's until 1.4.2 says whose they are.
-NEW = "root:root 0700"
+NEW = "0:0 0700"
 
 
 def image_uid(image: str) -> int:
@@ -22,30 +22,29 @@ def image_uid(image: str) -> int:
     return 70 if "alpine" in image.partition("@")[0].rpartition(":")[2] else 999
 
 
-def owners(postgres_uid: int) -> dict[str, str]:
-    """Return ``owner:group mode`` by directory, those above first.
+def owners(vmail_uid: int, postgres_uid: int) -> dict[str, str]:
+    """Return ``uid:gid mode`` by directory, those above first.
 
-    What PostgreSQL writes belongs to its user in the container, by number: on the host that number has no name, and the
-    group of the same number may be another one's (999 is systemd-journal's on Debian 13), so the group is root's.
+    Numbers: what PostgreSQL writes belongs to its user in the container, which has no name on the host, and the group
+    of the same number may be another one's (999 is systemd-journal's on Debian 13), so the group is root's.
     """
-    postgres = f"{postgres_uid}:root"
     return {
-        "/var/mail/vmail": f"{VMAIL}:{VMAIL} 0750",
-        "/var/mail/queue": "root:root 0750",
-        "/var/mail/backups": "root:root 0750",
-        POSTGRES: "root:root 0750",
-        DATA: f"{postgres} 0700",
-        f"{POSTGRES}/wal_archive": f"{postgres} 0750",
-        f"{POSTGRES}/backups": f"{postgres} 0750",
+        MAIL: f"{vmail_uid}:{vmail_uid} 0750",
+        "/var/mail/queue": "0:0 0750",
+        "/var/mail/backups": "0:0 0750",
+        POSTGRES: "0:0 0750",
+        DATA: f"{postgres_uid}:0 0700",
+        f"{POSTGRES}/wal_archive": f"{postgres_uid}:0 0750",
+        f"{POSTGRES}/backups": f"{postgres_uid}:0 0750",
         # Projects of Compose; certificates in them are for everybody, and secrets have modes of their own.
-        PROJECTS: "root:root 0755",
-        f"{PROJECTS}/postgres": "root:root 0755",
+        PROJECTS: "0:0 0755",
+        f"{PROJECTS}/postgres": "0:0 0755",
     }
 
 
 def paths() -> list[str]:
     """Return the directories, those above first."""
-    return list(owners(0))
+    return list(owners(0, 0))
 
 
 def plan_directories(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,7 +84,7 @@ def plan_owners(wanted: Mapping[str, str], found: Mapping[str, Any]) -> dict[str
     """Return whose directories are not whose they should be.
 
     wanted
-        ``owner:group mode`` by path.
+        ``uid:gid mode`` by path.
     found
         Access in the same form, and for the database's directory whether it is empty, by path.
 

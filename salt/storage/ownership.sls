@@ -7,13 +7,13 @@ from mailhost_sls import state, task
 
 def run():
     """Ids that clash are refused before anything is given away."""
-    uid = mailhost_storage.image_uid(__pillar__["postgres"]["image"])
+    uid, vmail = mailhost_storage.image_uid(__pillar__["postgres"]["image"]), __pillar__["storage"]["vmail_uid"]
     return task(
         __sls__,
         {
-            "vmail exists": state("mailhost_storage.vmail", uid=__pillar__["storage"]["vmail_uid"], postgres_uid=uid),
+            "vmail exists": state("mailhost_storage.vmail", uid=vmail, postgres_uid=uid),
             "directories of mail and databases: whose they are": state(
-                "mailhost_storage.owned", paths=mailhost_storage.owners(uid)
+                "mailhost_storage.owned", paths=mailhost_storage.owners(vmail, uid)
             ),
         },
     )

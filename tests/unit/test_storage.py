@@ -64,18 +64,18 @@ def test_ids_of_others_are_named(users: Any, groups: Any, words: str) -> None:
 
 
 def test_a_database_is_not_given_away() -> None:
-    wanted = {mailhost_storage.DATA: "999:root 0700"}
-    there = {"access": "70:root 0700", "empty": False}
+    wanted = {mailhost_storage.DATA: "999:0 0700"}
+    there = {"access": "70:0 0700", "empty": False}
     with pytest.raises(CommandExecutionError, match="a database of uid 70 is in it"):
         mailhost_storage.plan_owners(wanted, {mailhost_storage.DATA: there})
-    changes = {mailhost_storage.DATA: {"old": "70:root 0700", "new": "999:root 0700"}}
+    changes = {mailhost_storage.DATA: {"old": "70:0 0700", "new": "999:0 0700"}}
     assert mailhost_storage.plan_owners(wanted, {mailhost_storage.DATA: {**there, "empty": True}}) == changes
-    other = {"access": "999:systemd-journal 0750", "empty": False}
+    other = {"access": "999:999 0750", "empty": False}
     assert mailhost_storage.plan_owners(wanted, {mailhost_storage.DATA: other})
 
 
 def test_no_directory_is_open_to_everybody_but_those_of_projects() -> None:
-    for path, access in mailhost_storage.owners(999).items():
+    for path, access in mailhost_storage.owners(5000, 999).items():
         assert access.endswith(("0750", "0700")) or path.startswith(mailhost_storage.PROJECTS)
 
 
