@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Set-up goes into .venv; only `make demo` and `make test` install Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock packages provision destroy apply status demo demo-down lab lab-down lint format unit test audit bench docs readme secrets-key secret
+.PHONY: help setup lock packages provision destroy apply status demo demo-down lab lab-down lint format unit test audit bench exposure docs readme secrets-key secret
 
 PYTHON ?= python3
 HOST ?= mail
@@ -80,6 +80,9 @@ test: packages lint  ## Everything: lint, unit tests, and real Debian 13 hosts (
 
 audit: packages setup  ## Lynis, ssh-audit and OpenSCAP on a lab host, before and after (root)
 	PATH=$(CURDIR)/$(BIN):$$PATH PYTHONPATH=tests:_utils $(BIN)/python -m labkit.audit
+
+exposure: packages setup  ## Which ports of a lab host are reached, from outside and by the VPN (root)
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/pytest -q tests/lab/test_exposure.py
 
 bench: packages setup  ## Time and CPU of a run with nothing to do, as ratios to the floor (root)
 	PATH=$(CURDIR)/$(BIN):$$PATH PYTHONPATH=tests:_utils $(BIN)/python -m labkit.bench

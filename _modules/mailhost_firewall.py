@@ -5,7 +5,7 @@ import os
 import pathlib
 import re
 
-import mailhost_docker_user
+import mailhost_chains
 import mailhost_firewall
 import mailhost_forecast
 import mailhost_iptables
@@ -62,7 +62,7 @@ def try_out(files, commands):
     run = __salt__["mailhost_run.program"]
     for family, path in mailhost_firewall.AFTER.items():
         if path in files:
-            run([RESTORE[family], "--noflush", "--test"], stdin=mailhost_docker_user.found(files[path]))
+            run([RESTORE[family], "--noflush", "--test"], stdin=mailhost_chains.found(files[path]))
     if all(map(os.path.exists, mailhost_firewall.FILES)):
         for command in commands:
             run(["ufw", "--dry-run", *command])
@@ -143,7 +143,7 @@ def _edited(files, packaged):
     found = [
         path
         for path in (f"/etc/ufw/{name}" for name in names)
-        if mailhost_docker_user.without(files[path] or "") != packaged[path]
+        if mailhost_chains.without(files[path] or "") != packaged[path]
     ]
     return found + [path for path in ("/etc/ufw/before.init", "/etc/ufw/after.init") if os.access(path, os.X_OK)]
 

@@ -32,10 +32,9 @@ def declared(name, admin, services, interface, networks, vpn_port, ssh_port, pru
         raise CommandExecutionError("ufw is not installed")
     # What earlier states of a dry run would have made of sshd, and let in for it.
     seen["ssh"] = mailhost_forecast.applied(__context__, "listening", {"sshd": seen["ssh"]}).get("sshd", [])
-    for path in mailhost_firewall.RULES.values() if seen["installed"] else ():
-        seen["files"][path] = "".join(
-            [seen["files"][path] or "", *mailhost_forecast.applied(__context__, "ufw rules", {})]
-        )
+    if let_in := "".join(mailhost_forecast.applied(__context__, "ufw rules", {})):
+        for path in mailhost_firewall.RULES.values():
+            seen["files"][path] = (seen["files"][path] or "") + let_in
     wanted = {
         "services": services,
         "interface": interface,

@@ -8,7 +8,7 @@ from typing import Any
 
 from salt.exceptions import CommandExecutionError
 
-import mailhost_docker_user
+import mailhost_chains
 import mailhost_iptables
 from mailhost_ufw import SSH_COMMENT, Rule, parse
 
@@ -115,10 +115,12 @@ def plan(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> Plan:
             else:
                 edited[path] = with_setting(edited[path], name, value)
     for family, path in AFTER.items():
-        block = mailhost_docker_user.block(wanted["services"], wanted["interface"], seen["addresses"][family])
-        edited[path] = mailhost_docker_user.put(files[path], block)
+        own = [str(face.ip) for face in map(ipaddress.ip_interface, wanted["networks"]) if face.version == family]
+        addresses = seen["addresses"][family]
+        block = mailhost_chains.block(family, wanted["services"], wanted["interface"], own, addresses)
+        edited[path] = mailhost_chains.put(files[path], block)
         if edited[path] != files[path]:
-            changes[f"container ports, IPv{family}"] = mailhost_docker_user.difference(files[path], block)
+            changes[f"containers and VPN address, IPv{family}"] = mailhost_chains.difference(files[path], block)
     if missing:
         changes["files put back"] = "\n".join(missing)
     edits = {path: text for path, text in edited.items() if text != files[path] or path in missing}
@@ -158,7 +160,7 @@ def judge(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[list[str]
     for family, kernel in seen["kernel"].items():
         besides += [f"nobody declared {rule} in chain INPUT, IPv{family}" for rule in mailhost_iptables.foreign(kernel)]
         if mailhost_iptables.bypassed(kernel):
-            failures.append(f"Docker's ports pass by {mailhost_docker_user.CHAIN}, IPv{family}: restart docker")
+            failures.append(f"Docker's ports pass by {mailhost_chains.CONTAINERS}, IPv{family}: restart docker")
     return failures, besides
 
 

@@ -4,7 +4,8 @@ import ipaddress
 import shlex
 import sys
 
-CHAIN = "DOCKER-USER"
+from mailhost_chains import CONTAINERS, TUNNEL
+from mailhost_chains import hooks as early
 
 # What makes two rules the same here. The kernel prints the rest of a rule otherwise than it was written.
 _COMPARED = {
@@ -57,6 +58,8 @@ def loaded(family: int, user_rules: str, after_rules: str, policies: tuple[str, 
         and f"-j {ufw}-user-input" in chain(kernel, f"{ufw}-before-input")
         and not hooks(family, kernel)
         and guarded(after_rules, kernel)
+        and chain(after_rules, TUNNEL) == chain(kernel, TUNNEL)
+        and all(_spelling(rule) in chain(kernel, f"{ufw}-before-input") for rule in early(family, after_rules))
     )
 
 
@@ -84,7 +87,7 @@ def guarded(after_rules: str, kernel: str) -> bool:
 
     Docker adds a RETURN at the end; others, fail2ban for one, may add at the beginning what keeps more out.
     """
-    wanted, there = chain(after_rules, CHAIN), chain(kernel, CHAIN)
+    wanted, there = chain(after_rules, CONTAINERS), chain(kernel, CONTAINERS)
     if there[-1:] == ["-j RETURN"]:
         there.pop()
     before = there[: len(there) - len(wanted)]
@@ -97,8 +100,8 @@ def bypassed(kernel: str) -> bool:
     if not any(line.startswith(":DOCKER ") for line in kernel.splitlines()):
         return False
     forward = chain(kernel, "FORWARD")
-    return f"-j {CHAIN}" not in forward or any(
-        "-j DOCKER" in rule or rule.endswith("-j ACCEPT") for rule in forward[: forward.index(f"-j {CHAIN}")]
+    return f"-j {CONTAINERS}" not in forward or any(
+        "-j DOCKER" in rule or rule.endswith("-j ACCEPT") for rule in forward[: forward.index(f"-j {CONTAINERS}")]
     )
 
 

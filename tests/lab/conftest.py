@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from labkit import Host, Lab
+from labkit import Host, Lab, exposure
 from labkit.checkout import Checkout, Result
 from labkit.exactness import HEADER, Exactness, measure, table
 
 # The access tasks: what they need comes along.
 ACCESS = ("access.ssh_proven", "access.cleaned_up")
 # Under these names a test's report carries rows of tables, also from the other processes of pytest-xdist.
-EXACTNESS, FRONT_DOOR = "exactness", "front door"
+EXACTNESS, FRONT_DOOR, EXPOSURE = "exactness", "front door", "exposure"
 Exact = Callable[..., Exactness]
 
 
@@ -123,6 +123,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     found = [pair for report in reports if report.when == "call" for pair in report.user_properties]
     tables = {
         EXACTNESS: ("dry run against apply, on real hosts", HEADER),
+        EXPOSURE: ("what of a host is reached", exposure.HEADER),
         FRONT_DOOR: ("how salt-ssh ends", ("case", "exit code", "seconds", "what is said first")),
     }
     for name, (title, header) in tables.items():

@@ -14,8 +14,9 @@ from collections.abc import Callable
 
 import pytest
 
-from labkit import Host
+from labkit import Host, Lab, tools
 from labkit.checkout import Checkout, Run
+from labkit.vpn import PLACEHOLDER, Peer
 
 pytestmark = pytest.mark.lab
 
@@ -325,3 +326,105 @@ def test_two_runs_at_once_are_one(entered: Host, checkout: Checkout) -> None:
     results = [Checkout.finish(process, time.monotonic()) for process in runs]
     assert any(result.returncode == 0 for result in results), results
     settle(entered, checkout)
+
+
+# The firewall.
+
+
+def firewall(checkout: Checkout) -> None:
+    """Write a state file that switches the firewall on after the access tasks, and nothing else."""
+    (checkout.directory / "salt/scratch.sls").write_text(
+        """#!py
+import mailhost_firewall
+from mailhost_sls import state
+
+def run():
+    return {
+        "include": ["access.ssh_proven"],
+        "ufw is there": state("mailhost_pkg.installed", packages=["ufw"], require=[{"sls": "access.ssh_proven"}]),
+        "scratch": state(
+            "mailhost_firewall.declared",
+            admin=__pillar__["access"]["admin"]["name"],
+            require=[{"mailhost_pkg": "ufw is there"}],
+            **mailhost_firewall.declared(__pillar__),
+        ),
+    }
+"""
+    )
+
+
+def test_a_firewall_with_the_ssh_rule_is_confirmed_by_the_run_itself(entered: Host, checkout: Checkout) -> None:
+    """What the next test takes away from it is what it needs."""
+    firewall(checkout)
+    run = apply(checkout)
+    assert run.returncode == 0, run.result
+    assert "the firewall: confirmed by a new login" in run.stderr
+    assert "Status: active" in entered.run(["ufw", "status"]).stdout
+    assert apply(checkout).changed == {}
+    assert nothing_is_armed(entered)
+    assert admin_gets_in(entered)
+
+
+@pytest.mark.parametrize("rebooted", [False, True], ids=["", "reboot in between"])
+def test_a_firewall_without_the_ssh_rule_goes_back(entered: Host, checkout: Checkout, *, rebooted: bool) -> None:
+    """As if the tree did not see where sshd listens: the run's own connection lives on, and nobody else gets in."""
+    firewall(checkout)
+    plan = checkout.directory / "_utils/mailhost_firewall.py"
+    text = plan.read_text()
+    assert '    ports = public_ports(seen["ssh"], wanted["networks"])\n' in text
+    plan.write_text(text.replace('    ports = public_ports(seen["ssh"], wanted["networks"])\n', "    ports = []\n"))
+    run = apply(checkout)
+    assert run.returncode != 0
+    assert "the firewall: it goes back at" in run["scratch"].comment
+    assert "Status: active" in entered.run(["ufw", "status"]).stdout
+    assert not admin_gets_in(entered)
+    if rebooted:
+        entered.reboot(port=None)
+        assert not admin_gets_in(entered)
+    timer_fires(entered)
+    assert entered.run(["ufw", "status"]).stdout == "Status: inactive\n"
+    assert admin_gets_in(entered)
+    assert nothing_is_armed(entered)
+    plan.write_text(text)
+    settle(entered, checkout)
+
+
+# WireGuard.
+
+
+def test_a_peer_with_the_wrong_key_moves_nothing(entered: Host, checkout: Checkout, mail_lab: Lab) -> None:
+    """The operator's client is up and calls, but its key is not the one in the pillar: there is no handshake."""
+    peer, other = Peer(mail_lab, "stranger"), tools.run(["wg", "genkey"]).stdout
+    known = tools.run(["wg", "pubkey"], input=other).stdout.strip()
+    pillar = {
+        **checkout.good_pillar(entered),
+        "hardening": {"profile": "basic"},
+        "vpn": {"peers": {"stranger": {"public_key": known, "addresses": ["10.100.0.2"]}}},
+    }
+    checkout.pillar(pillar)
+    assert checkout.apply("vpn.tunnel").returncode == 0
+    configuration = checkout.salt("mail", "mailhost_vpn.peer_config", "stranger").stdout
+    assert PLACEHOLDER in configuration
+    peer.connect(configuration, wait=0)
+    try:
+        stopped = checkout.apply("ssh.vpn_only")
+        assert stopped.returncode != 0
+        bound = "sshd: bound to the VPN addresses"
+        assert set(stopped.failed) <= {bound, "1.3.2 is proven", "1.3.4 is proven"}, stopped.failed
+        assert "no peer has shaken hands on wg0" in stopped.failed[bound]
+        assert "armed" not in stopped.stderr
+        assert peer.handshake() == 0
+        assert peer.namespace.run(["wg", "show", peer.interface, "transfer"]).stdout.split()[2] != "0", "it calls"
+        assert nothing_is_armed(entered)
+        assert admin_gets_in(entered, 2288)
+        # The right key in the pillar, and the same command does it.
+        checkout.pillar({**pillar, "vpn": {"peers": peer.pillar()}})
+        # The host's key has stayed; the client's own configuration is right as it is.
+        moved = checkout.apply("ssh.vpn_only", inside=peer.namespace)
+        assert moved.returncode == 0, moved.result
+        assert moved.marks["1.3.4"] == "[x]"
+        assert not admin_gets_in(entered, 2288)
+        login = entered.ssh_command(ADMIN, 2288, "10.100.0.25")
+        assert peer.namespace.run([*login, "sudo", "-n", "true"], check=False).returncode == 0
+    finally:
+        peer.disconnect()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 
-import mailhost_docker_user
+import mailhost_chains
 import mailhost_firewall
 import mailhost_iptables
 import mailhost_pillar
@@ -19,7 +19,8 @@ CASES = pathlib.Path(__file__).parent / "ufw_files"
 NAMES = {path: path.rpartition("/")[2] for path in mailhost_firewall.FILES} | {mailhost_firewall.DEFAULTS: "default"}
 PILLAR = mailhost_pillar.plain(mailhost_pillar.parse(GOOD))
 WANTED = mailhost_firewall.declared(PILLAR)
-SSHD_EVERYWHERE = [["0.0.0.0", 22], ["::", 22]]
+SSHD_FRESH = [["0.0.0.0", 22], ["::", 22]]
+SSHD_MOVED = [["0.0.0.0", 2288], ["::", 2288]]
 SSHD_ON_VPN = [["10.100.0.25", 2288]]
 
 
@@ -29,7 +30,7 @@ def case(name: str, file: str) -> str:
     return (path if path.exists() else CASES / "fresh-install" / file).read_text(encoding="utf-8")
 
 
-def seen(name: str, ssh: list[list[Any]] = SSHD_EVERYWHERE, **more: Any) -> dict[str, Any]:
+def seen(name: str, ssh: list[list[Any]] | None = None, **more: Any) -> dict[str, Any]:
     """Return what mailhost_firewall.look finds on the host of a case."""
     packaged = {path: case("fresh-install", file) for path, file in NAMES.items() if not file.startswith("before")}
     files = {path: case(name, file) if path in packaged else "" for path, file in NAMES.items()}
@@ -43,8 +44,8 @@ def seen(name: str, ssh: list[list[Any]] = SSHD_EVERYWHERE, **more: Any) -> dict
         "edited": [],
         "boot": True,
         "kernel": kernel,
-        "ssh": ssh,
-        "addresses": {4: ["10.213.5.10"], 6: ["fd00:213:5::10"]},
+        "ssh": (SSHD_MOVED if name == "as-declared" else SSHD_FRESH) if ssh is None else ssh,
+        "addresses": {4: ["192.0.2.10"], 6: ["2001:db8::10"]},
     }
     return copy.deepcopy(found | more)
 
@@ -162,8 +163,8 @@ def test_a_fresh_installation_gets_everything() -> None:
     plan = mailhost_firewall.plan(wanted(), seen("fresh-install"))
     assert list(plan.changes) == [
         "own sysctl file",
-        "container ports, IPv4",
-        "container ports, IPv6",
+        "containers and VPN address, IPv4",
+        "containers and VPN address, IPv6",
         "rules added",
         "enabled",
     ]
@@ -208,7 +209,7 @@ def test_the_providers_rule_for_ssh_is_replaced_by_ours_and_goes_last() -> None:
 
 def test_ssh_is_closed_to_the_public_once_sshd_is_on_the_vpn_only() -> None:
     plan = mailhost_firewall.plan(wanted(), seen("as-declared", ssh=SSHD_ON_VPN))
-    assert plan.changes == {"rules removed": "allow 22/tcp (SSH, until it is on the VPN only)"}
+    assert plan.changes == {"rules removed": "allow 2288/tcp (SSH, until it is on the VPN only)"}
     assert not plan.only_opens
 
 
@@ -217,13 +218,13 @@ def test_no_rule_for_ssh_goes_when_nobody_knows_where_sshd_listens() -> None:
 
 
 def test_ssh_on_two_ports_stays_open_on_both() -> None:
-    plan = mailhost_firewall.plan(wanted(), seen("as-declared", ssh=[*SSHD_EVERYWHERE, ["0.0.0.0", 2288]]))
-    assert plan.changes == {"rules added": "allow 2288/tcp (SSH, until it is on the VPN only)"}
+    plan = mailhost_firewall.plan(wanted(), seen("as-declared", ssh=[*SSHD_FRESH, *SSHD_MOVED]))
+    assert plan.changes == {"rules added": "allow 22/tcp (SSH, until it is on the VPN only)"}
     assert plan.only_opens
 
 
 def test_no_rule_of_ssh_is_ever_limited() -> None:
-    plan = mailhost_firewall.plan(wanted(), seen("fresh-install", ssh=[*SSHD_EVERYWHERE, ["::", 2288]]))
+    plan = mailhost_firewall.plan(wanted(), seen("fresh-install", ssh=[*SSHD_FRESH, *SSHD_MOVED]))
     ssh = [command for command in plan.commands if "2288" in command or "22" in command]
     assert [command[0] for command in ssh] == ["allow"] * 3
 
@@ -258,7 +259,7 @@ def test_no_rule_of_ssh_is_ever_limited() -> None:
             "-A DOCKER-USER -j DROP\n",
             "",
             {
-                "container ports, IPv4": "+ -j DROP",
+                "containers and VPN address, IPv4": "+ -A DOCKER-USER -j DROP",
                 "rules of the kernel": "loaded again, they were not those of ufw's files",
             },
         ),
@@ -306,7 +307,7 @@ def test_undeclared_rules_are_reported_and_removed_only_when_asked() -> None:
     assert (pruned.changes, pruned.undeclared) == ({"rules removed": "allow 8080/tcp"}, [])
 
 
-@pytest.mark.parametrize("ssh", [SSHD_EVERYWHERE, SSHD_ON_VPN])
+@pytest.mark.parametrize("ssh", [SSHD_MOVED, SSHD_ON_VPN])
 def test_a_rule_that_would_keep_the_operator_out_is_refused(ssh: list[list[Any]]) -> None:
     host = seen("as-declared", ssh=ssh)
     text = host["files"]["/etc/ufw/user6.rules"]
@@ -320,22 +321,25 @@ def test_a_rule_that_would_keep_the_operator_out_is_refused(ssh: list[list[Any]]
 def test_a_denial_in_the_place_of_sshs_own_rule_is_turned_into_it() -> None:
     host = seen("as-declared")
     path = "/etc/ufw/user.rules"
-    host["files"][path] = host["files"][path].replace("### tuple ### allow tcp 22 ", "### tuple ### deny tcp 22 ")
-    assert mailhost_firewall.plan(wanted(), host).changes["rules changed"].startswith("deny 22/tcp")
+    host["files"][path] = host["files"][path].replace(
+        "### tuple ### allow tcp 2288 0.0.0.0/0 any 0.0.0.0/0 in ",
+        "### tuple ### deny tcp 2288 0.0.0.0/0 any 0.0.0.0/0 in ",
+    )
+    assert mailhost_firewall.plan(wanted(), host).changes["rules changed"].startswith("deny 2288/tcp (")
 
 
 def test_where_others_than_the_vpn_reach_a_socket() -> None:
-    listening = [("127.0.0.1", 1), ("::1", 2), ("10.100.0.25", 3), ("0.0.0.0", 4), ("::", 5), ("10.213.5.10", 6)]
+    listening = [("127.0.0.1", 1), ("::1", 2), ("10.100.0.25", 3), ("0.0.0.0", 4), ("::", 5), ("192.0.2.10", 6)]
     assert mailhost_firewall.public_ports(listening, ["10.100.0.25/24"]) == [4, 5, 6]
 
 
 @pytest.mark.parametrize(
     ("ssh", "came", "way"),
     [
-        (SSHD_EVERYWHERE, ("10.213.5.10", 22), (["10.213.5.10"], 22)),
+        (SSHD_FRESH, ("192.0.2.10", 22), (["192.0.2.10"], 22)),
         (SSHD_ON_VPN, ("10.100.0.25", 2288), (["10.100.0.25"], 2288)),
-        (SSHD_ON_VPN, ("10.213.5.10", 22), (["10.100.0.25"], 2288)),
-        ([["0.0.0.0", 2288]], ("10.213.5.10", 22), (["10.213.5.10", "fd00:213:5::10"], 2288)),
+        (SSHD_ON_VPN, ("192.0.2.10", 22), (["10.100.0.25"], 2288)),
+        (SSHD_MOVED, ("192.0.2.10", 22), (["192.0.2.10", "2001:db8::10"], 2288)),
     ],
 )
 def test_the_login_that_confirms_comes_where_sshd_listens(
@@ -363,6 +367,8 @@ def test_what_ufw_loaded_is_recognised(name: str, family: int) -> None:
         "-A INPUT -j ufw-before-input",
         "-A ufw-before-input -j ufw-user-input",
         "-A DOCKER-USER -j DROP",
+        "-A ufw-before-input -d 10.100.0.25/32 -j mailhost-vpn",
+        "-A mailhost-vpn -j DROP",
     ],
 )
 def test_a_rule_missing_in_the_kernel_is_seen(line: str) -> None:
@@ -446,8 +452,8 @@ def test_a_container_is_reached_only_by_declared_ports_aimed_at_the_hosts_public
     ]
     rules = [
         line.removeprefix("-A DOCKER-USER ").replace(" -m conntrack --ctstate DNAT", "")
-        for line in mailhost_docker_user.block(services, "wg0", ["192.0.2.1"]).splitlines()
-        if line.startswith("-A")
+        for line in mailhost_chains.block(4, services, "wg0", [], ["192.0.2.1"]).splitlines()
+        if line.startswith("-A DOCKER-USER")
     ]
     assert rules == [
         "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
@@ -468,17 +474,31 @@ def test_a_container_is_reached_only_by_declared_ports_aimed_at_the_hosts_public
 
 
 def test_the_block_is_put_once_and_replaced_in_its_place() -> None:
-    block = mailhost_docker_user.block([], "wg0", [])
+    block = mailhost_chains.block(4, [], "wg0", ["10.100.0.25"], [])
     packaged = case("fresh-install", "after.rules")
-    once = mailhost_docker_user.put(packaged, block)
-    assert mailhost_docker_user.put(once, block) == once
-    assert mailhost_docker_user.without(once) == packaged
-    other = mailhost_docker_user.block(
-        [{"port": 1, "protocol": "udp", "from": "vpn", "limited": False}], "wg0", ["192.0.2.1"]
-    )
-    changed = mailhost_docker_user.put(f"{once}# somebody's\n", other)
-    assert mailhost_docker_user.found(changed) == other
+    once = mailhost_chains.put(packaged, block)
+    assert mailhost_chains.put(once, block) == once
+    assert mailhost_chains.without(once) == packaged
+    other = mailhost_chains.block(4, [], "wg1", ["10.100.0.25"], [])
+    changed = mailhost_chains.put(f"{once}# somebody's\n", other)
+    assert mailhost_chains.found(changed) == other
     assert changed.endswith("# somebody's\n")
+    assert mailhost_chains.put(block + packaged + block, other) == f"{packaged}\n{other}"
+
+
+def test_the_vpns_address_is_reached_through_the_tunnel_only() -> None:
+    four = mailhost_chains.block(4, [], "wg0", ["10.100.0.25"], []).splitlines()
+    assert [line for line in four if "mailhost-vpn" in line] == [
+        ":mailhost-vpn - [0:0]",
+        "-A mailhost-vpn -i lo -j RETURN",
+        "-A mailhost-vpn -i docker+ -j RETURN",
+        "-A mailhost-vpn -i br-+ -j RETURN",
+        "-A mailhost-vpn -i wg0 -j RETURN",
+        "-A mailhost-vpn -j DROP",
+        "-I ufw-before-input -d 10.100.0.25 -j mailhost-vpn",
+    ]
+    six = mailhost_chains.block(6, [], "wg0", ["fd00:100::25"], [])
+    assert "-I ufw6-before-input -d fd00:100::25 -j mailhost-vpn\n" in six
 
 
 # The proof.
@@ -488,7 +508,7 @@ def test_the_proof_names_what_is_let_in_besides() -> None:
     failures, besides = mailhost_firewall.judge(wanted(), seen("as-declared", edited=["/etc/ufw/before.rules"]))
     assert failures == []
     assert besides == [
-        "SSH comes in from everywhere while sshd listens on port 22 there",
+        "SSH comes in from everywhere while sshd listens on port 2288 there",
         "/etc/ufw/before.rules is not the package's",
     ]
 
