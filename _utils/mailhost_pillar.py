@@ -608,6 +608,39 @@ class Postgres:
     )
 
 
+def database_password(value: Any) -> str:
+    """Parse a role's password. It goes into URLs and password files, so it has no sign that means something there."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9._~-]{16,128}", value):
+        raise Invalid("is not a password of 16 to 128 letters, digits and . _ ~ -, as `openssl rand -hex 24` prints it")
+    return value
+
+
+def _role_password(role: str) -> Any:
+    return key(
+        optional(database_password),
+        f"password of the role {role}; null: one is made on the host and stays there",
+        None,
+        secret=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class DatabasePasswords:
+    """Passwords of the mail database's roles."""
+
+    postfix: str | None = _role_password("postfix")
+    dovecot: str | None = _role_password("dovecot")
+    sogo: str | None = _role_password("sogo")
+    mailadmin: str | None = _role_password("mailadmin")
+
+
+@dataclasses.dataclass(frozen=True)
+class Database:
+    """The mail database."""
+
+    passwords: DatabasePasswords = section(DatabasePasswords, "passwords of the roles that services log in with")
+
+
 @dataclasses.dataclass(frozen=True)
 class Pillar:
     """All of it."""
@@ -623,6 +656,7 @@ class Pillar:
     fail2ban: Fail2ban = section(Fail2ban, "who fails to log in by SSH, and for how long he is kept out")
     storage: Storage = section(Storage, "where mail lies")
     postgres: Postgres = section(Postgres, "the database")
+    database: Database = section(Database, "the mail database")
 
 
 def parse(raw: Mapping[str, Any]) -> Pillar:
