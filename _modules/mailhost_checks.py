@@ -13,6 +13,7 @@ import mailhost_fail2ban
 import mailhost_firewall
 import mailhost_hardening
 import mailhost_network
+import mailhost_postgres
 import mailhost_storage
 import mailhost_sudo
 import mailhost_vpn
@@ -30,6 +31,7 @@ __all__ = [
     "hardening",
     "network",
     "ownership",
+    "postgres",
     "quota",
     "ssh_keys",
     "ssh_proven",
@@ -355,3 +357,26 @@ def quota():
     wanted = __pillar__["storage"]["quota"]["enabled"]
     failures = [said] if wanted and not said.endswith(" are on") else []
     return judged(failures, said if wanted else f"prepared; {said}")
+
+
+def postgres():
+    """Prove that PostgreSQL runs healthy in its container, on the VPN's addresses only, by TLS and scram."""
+    container = __salt__["mailhost_postgres.container"]()
+    unit = __salt__["mailhost_service.look"](mailhost_postgres.UNIT)
+    if container is None:
+        return proof(OPEN, f"there is no container {mailhost_postgres.CONTAINER}")
+    if (container["status"], container["health"]) != ("running", "healthy"):
+        return proof(OPEN, f"{mailhost_postgres.CONTAINER} is {container['status']}, {container['health']}")
+    image = __salt__["mailhost_postgres.find_image"](__pillar__["postgres"]["image"])
+    server = __salt__["mailhost_postgres.sql"](mailhost_postgres.QUESTION)
+    sockets = __salt__["mailhost_run.program"](["ss", "-Hltn", "sport = :5432"])
+    failures = mailhost_postgres.judge(__pillar__, server, sockets, __salt__["mailhost_postgres.cluster"]())
+    if (unit["active"], unit["enabled"]) != ("active", "enabled"):
+        failures.append(f"{mailhost_postgres.UNIT} is {unit['active']}, {unit['enabled']}")
+    if image is None or image["id"] != container["image"]:
+        failures.append(f"runs another image than {__pillar__['postgres']['image']}")
+    if failures:
+        return proof(OPEN, "; ".join(failures))
+    left = __salt__["mailhost_postgres.certificates"]()["days_left"]
+    evidence, besides = mailhost_postgres.evidence(__pillar__, server, container, left)
+    return proof(PARTLY, "; ".join([evidence, *besides])) if besides else proof(DONE, evidence)

@@ -1,5 +1,6 @@
 """Kernel settings, exact in a dry run: what the kernel does not have or does not let us set is known beforehand."""
 
+import mailhost_forecast
 import mailhost_sysctl
 from mailhost_result import explained, outcome
 
@@ -15,9 +16,15 @@ def managed(name, files):
         settings is removed. Keys that this kernel does not have are not written, nor set.
     """
     keys = [key for settings in files.values() for key in settings]
-    live = __salt__["mailhost_sysctl.read"](keys)
-    texts = {path: __salt__["mailhost_file.look"](path).get("text") for path in files}
+    forecast = mailhost_forecast.applied(__context__, "sysctl", {})
+    live = mailhost_sysctl.foreseen(__salt__["mailhost_sysctl.read"](keys), forecast)
+    texts = {path: forecast.get(path, __salt__["mailhost_file.look"](path).get("text")) for path in files}
     changes, refused = mailhost_sysctl.plan(files, live, texts)
+    if __opts__["test"]:
+        known = mailhost_sysctl.known(files, live)
+        for what, change in changes.items():
+            after = mailhost_sysctl.text(known[what]) if what in files else change["new"]
+            mailhost_forecast.note(__context__, "sysctl", what, after)
 
     def act():
         known = mailhost_sysctl.known(files, live)

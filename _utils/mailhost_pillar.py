@@ -82,6 +82,29 @@ def whole(low: int, high: int, meaning: str) -> Callable[[Any], int]:
     return parse
 
 
+def decimal(low: float, high: float, meaning: str) -> Callable[[Any], float]:
+    """Return a parser of numbers, also such as 1.5, from ``low`` to ``high``."""
+
+    def parse(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+            raise Invalid(f"{value!r} is not {meaning} from {low} to {high}")
+        return float(value)
+
+    return parse
+
+
+def pem(kind: str) -> Callable[[Any], str]:
+    """Return a parser of PEM texts (RFC 7468). The value is never repeated in the message: it may be a secret."""
+    frame = rf"(\s*-----BEGIN [A-Z ]*{kind}-----\s[A-Za-z0-9+/=\s]+-----END [A-Z ]*{kind}-----\s*)+"
+
+    def parse(value: Any) -> str:
+        if not isinstance(value, str) or not re.fullmatch(frame, value):
+            raise Invalid(f"is not a text in PEM: -----BEGIN {kind}----- and so on")
+        return value.strip() + "\n"
+
+    return parse
+
+
 def flag(value: Any) -> bool:
     """Parse true or false."""
     if not isinstance(value, bool):
@@ -598,14 +621,33 @@ class Storage:
 
 
 @dataclasses.dataclass(frozen=True)
+class PostgresTls:
+    """A certificate from elsewhere."""
+
+    ca: str | None = key(optional(pem("CERTIFICATE")), "certificate of the authority that clients are to know", None)
+    certificate: str | None = key(
+        optional(pem("CERTIFICATE")), "the server's certificate, with those between it and the authority", None
+    )
+    key: str | None = key(optional(pem("PRIVATE KEY")), "the server's key", None, secret=True)
+
+
+@dataclasses.dataclass(frozen=True)
 class Postgres:
     """The database."""
 
+    tls: PostgresTls = section(PostgresTls, "a certificate for the server; without one the host makes its own")
     image: str = key(
         container_image,
         "image of PostgreSQL; with @sha256:… that very one. An image that is there is not fetched again",
         "postgres:17-trixie",
     )
+    image_archive: str | None = key(
+        optional(text_matching(r"/[^\s]+", "the path of a file")),
+        "file on the host, made by docker save, to load the image from; null: it is fetched from its registry",
+        None,
+    )
+    memory_mb: int = key(whole(256, 1048576, "a number of megabytes"), "memory that the container may take", 2048)
+    cpus: float = key(decimal(0.1, 256, "a number of processors"), "processors that it may take", 1.5)
 
 
 def database_password(value: Any) -> str:
@@ -735,6 +777,8 @@ def _contradictions(pillar: Pillar) -> list[str]:
         found.append("storage.quota.soft_gb: is more than storage.quota.hard_gb")
     if pillar.storage.vmail_uid == pillar.access.admin.uid:
         found.append("storage.vmail_uid: is access.admin.uid, so the admin would own all mail")
+    if len({bool(value) for value in dataclasses.astuple(pillar.postgres.tls)}) > 1:
+        found.append("postgres.tls: ca, certificate and key are given together or not at all")
     if bool(pillar.docker.repository) != bool(pillar.docker.repository_key):
         found.append("docker: repository and repository_key are given together or not at all")
     both = sorted(set(pillar.hardening.disabled or {}) & set(pillar.hardening.enabled or ()))

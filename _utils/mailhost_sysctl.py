@@ -32,6 +32,14 @@ def known(wanted: Mapping[str, Mapping[str, str]], live: Mapping[str, Mapping[st
     }
 
 
+def foreseen(live: Mapping[str, Mapping[str, Any]], forecast: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return live settings as they would be after what a dry run has foreseen. Params: forecast, values by key."""
+    return {
+        key: {name: {**entry, "value": forecast.get(name, entry["value"])} for name, entry in entries.items()}
+        for key, entries in live.items()
+    }
+
+
 def reason(entries: Mapping[str, Any]) -> str:
     """Return why a key cannot be set here, "" when it can.
 

@@ -19,6 +19,7 @@ from typing import Any, Self
 import yaml
 
 from .host import Host
+from .image import ARCHIVE
 from .lab import Namespace
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -163,10 +164,13 @@ class Checkout:
     def good_pillar(cls, host: Host, **admin: Any) -> dict[str, Any]:
         """Return a pillar that lets the lab's key in; ``admin`` adds keys of access.admin.
 
-        A lab host is as large as this machine happens to be.
+        A lab host is as large as this machine happens to be, and reaches no registry of images.
         """
-        least = {"cpus": 1, "memory_gb": 1, "disk_gb": 1}
-        return {"access": {"admin": {"ssh_keys": [cls.public_key(host)], **admin}}, "provision": least}
+        return {
+            "access": {"admin": {"ssh_keys": [cls.public_key(host)], **admin}},
+            "provision": {"cpus": 1, "memory_gb": 1, "disk_gb": 1},
+            "postgres": {"image_archive": ARCHIVE},
+        }
 
     def roster(self, entries: Mapping[str, Any]) -> None:
         """Write etc/salt/roster."""

@@ -1,0 +1,336 @@
+"""Look at PostgreSQL's container, its cluster and its certificates, and act on them."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import ssl
+import tempfile
+import time
+
+from salt.exceptions import CommandExecutionError
+
+import mailhost_postgres
+
+__all__ = [
+    "certificates",
+    "cluster",
+    "container",
+    "fetch",
+    "find_image",
+    "give_certificate",
+    "make_certificate",
+    "make_cluster",
+    "pair",
+    "reload",
+    "restart",
+    "sql",
+    "uid_in",
+]
+
+# Nothing of the host and no network is in reach of a program that only looks at an image or makes a cluster.
+ALONE = ["docker", "run", "--rm", "--pull=never", "--network=none", "--cap-drop=ALL"]
+ALONE += ["--security-opt=no-new-privileges", "--read-only", "--tmpfs=/tmp", "--log-driver=none"]
+
+
+def find_image(image):
+    """Return an image that Docker has: id, major, version, digests; None when it is not there, or Docker is not.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_postgres.find_image postgres:17-trixie
+    """
+    if not os.path.exists("/run/docker.sock"):
+        return None
+    return mailhost_postgres.parse_image(__salt__["mailhost_docker.ask"](f"/images/{image}/json"))
+
+
+def fetch(image, archive):
+    """Bring an image here: from its registry, or from a file.
+
+    archive
+        A file made by ``docker save`` that has it, None for the registry.
+
+    Raises CommandExecutionError with Docker's words, or when the file does not have it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_postgres.fetch postgres:17-trixie None
+    """
+    run = __salt__["mailhost_run.program"]
+    if archive is None:
+        run(["docker", "pull", "--quiet", image], timeout=1800)
+        return
+    if not os.path.exists(archive):
+        raise CommandExecutionError(f"postgres.image_archive: {archive} is not there")
+    run(["docker", "load", "--quiet", "--input", archive])
+    if find_image(image) is None:
+        raise CommandExecutionError(f"postgres.image_archive: {archive} does not have {image}")
+
+
+def uid_in(image):
+    """Return the user id that PostgreSQL has in an image.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_postgres.uid_in postgres:17-trixie
+    """
+    return int(__salt__["mailhost_run.program"]([*ALONE, "--entrypoint=id", image, "-u", "postgres"]))
+
+
+def container():
+    """Return the container: status, health, start, process, image; None when it is not there, or Docker is not.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_postgres.container
+    """
+    if not os.path.exists("/run/docker.sock"):
+        return None
+    found = __salt__["mailhost_docker.ask"](f"/containers/{mailhost_postgres.CONTAINER}/json")
+    return mailhost_postgres.parse_container(found)
+
+
+def cluster():
+    """Return what lies in the data directory, a cluster that is being made beside it, and which one this host made.
+
+    data has kind (empty, mount, foreign, cluster), and a cluster's major and id.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_postgres.cluster
+    """
+    directory = pathlib.Path(mailhost_postgres.DATA)
+    names = sorted(os.listdir(directory)) if directory.is_dir() else []
+    data = {"kind": "foreign", "first": names[0]} if names else {"kind": "empty"}
+    if "PG_VERSION" in names:
+        major = (directory / "PG_VERSION").read_text(encoding="utf-8").strip()
+        data = {"kind": "cluster", "major": major, "id": _identifier(directory)}
+    elif os.path.ismount(directory):
+        data = {"kind": "mount"}
+    marker = pathlib.Path(mailhost_postgres.MARKER)
+    return {
+        "data": data,
+        "new": _identifier(pathlib.Path(mailhost_postgres.NEW)),
+        "marker": marker.read_text(encoding="utf-8").strip() if marker.exists() else None,
+    }
+
+
+def make_cluster(image, uid):
+    """Make a cluster beside the empty data directory and put it there whole; one that was made before is put there.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_postgres.make_cluster postgres:17-trixie 999
+    """
+    new, found = mailhost_postgres.NEW, cluster()
+    if not found["new"] or found["new"] != found["marker"]:
+        if os.path.exists(new):
+            shutil.rmtree(new)
+        __salt__["mailhost_file.make_directory"](new, str(uid), "0", "0700")
+        mounted = [f"--user={uid}:{uid}", f"--volume={new}:/new", f"--entrypoint={mailhost_postgres.INITDB[0]}"]
+        __salt__["mailhost_run.program"]([*ALONE, *mounted, image, *mailhost_postgres.INITDB[1:], "/new"])
+        # Before the cluster is in its place: a power cut in between leaves what the next run goes on with.
+        made = _identifier(pathlib.Path(new))
+        __salt__["mailhost_file.replace"](mailhost_postgres.MARKER, f"{made}\n")
+    os.rename(new, mailhost_postgres.DATA)
+
+
+def _identifier(directory):
+    """Return the system identifier of the cluster in a directory, None without one.
+
+    It is what pg_control begins with (src/include/catalog/pg_control.h), in the machine's byte order.
+    """
+    try:
+        with open(directory / "global/pg_control", "rb") as control:
+            return str(int.from_bytes(control.read(8), "little"))
+    except FileNotFoundError:
+        return None
+
+
+def certificates():
+    """Return which certificates are there, what the server's is for, and how many days are left of it.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_postgres.certificates
+    """
+    files = {
+        "ca": (f"{mailhost_postgres.CA}/ca.key", f"{mailhost_postgres.TLS}/ca.crt"),
+        "server": (f"{mailhost_postgres.TLS}/server.key", f"{mailhost_postgres.TLS}/server.crt"),
+    }
+    found = {name: all(map(os.path.exists, pair)) for name, pair in files.items()}
+    found.update(names=[], days_left=None)
+    if found["server"]:
+        argv = ["openssl", "x509", "-noout", "-enddate", "-dateopt", "iso_8601", "-ext", "subjectAltName", "-in"]
+        said = __salt__["mailhost_run.program"]([*argv, files["server"][1]])
+        certificate = mailhost_postgres.parse_certificate(said)
+        ends = time.mktime(time.strptime(f"{certificate['end']} UTC", "%Y-%m-%d %H:%M:%S %Z")) - time.timezone
+        found.update(names=certificate["names"], days_left=(ends - time.time()) / 86400)
+    return found
+
+
+def make_certificate(names, uid, authority):
+    """Make the server's key and certificate, for clients that know this host's own authority.
+
+    names
+        What it is for, as openssl writes them.
+    uid
+        Who may read the key.
+    authority
+        Whether the authority is to be made too.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_postgres.make_certificate '["IP:10.100.0.25"]' 999 False
+    """
+    new = ["openssl", "req", "-x509", "-noenc", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    run = __salt__["mailhost_run.program"]
+    ca_key, ca = f"{mailhost_postgres.CA}/ca.key", f"{mailhost_postgres.TLS}/ca.crt"
+    # 0700 and root's: the keys are nobody's to read before they have their owner.
+    with tempfile.TemporaryDirectory(prefix="mailhost.") as place:
+        made = {name: f"{place}/{name}" for name in ("ca.key", "ca.crt", "server.key", "server.crt")}
+        if authority:
+            usage = [
+                "-addext",
+                "basicConstraints=critical,CA:TRUE,pathlen:0",
+                "-addext",
+                "keyUsage=critical,keyCertSign",
+            ]
+            days = ["-days", str(mailhost_postgres.CA_DAYS), "-subj", f"/CN=PostgreSQL of {os.uname().nodename}"]
+            run([*new, *days, *usage, "-keyout", made["ca.key"], "-out", made["ca.crt"]])
+            _put(made["ca.key"], ca_key, "0", "0600")
+            _put(made["ca.crt"], ca, "0", "0644")
+        days = ["-days", str(mailhost_postgres.DAYS), "-subj", "/CN=postgresql", "-CA", ca, "-CAkey", ca_key]
+        usage = ["-addext", f"subjectAltName={','.join(names)}", "-addext", "extendedKeyUsage=serverAuth"]
+        usage += ["-addext", "basicConstraints=critical,CA:FALSE"]
+        run([*new, *days, *usage, "-keyout", made["server.key"], "-out", made["server.crt"]])
+        _put(made["server.key"], f"{mailhost_postgres.TLS}/server.key", str(uid), "0600")
+        _put(made["server.crt"], f"{mailhost_postgres.TLS}/server.crt", "0", "0644")
+
+
+def _put(source, target, user, mode):
+    text = pathlib.Path(source).read_text(encoding="utf-8")
+    __salt__["mailhost_file.replace"](target, text, user, "0", mode)
+
+
+def pair(certificate, key):
+    """Return why a certificate and a key do not belong together, "" when they do.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_postgres.pair "$(cat server.crt)" "$(cat server.key)"
+    """
+    with tempfile.TemporaryDirectory(prefix="mailhost.") as place:
+        for name, text in (("crt", certificate), ("key", key)):
+            pathlib.Path(place, name).write_text(text, encoding="utf-8")
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(f"{place}/crt", f"{place}/key")
+        except ssl.SSLError as error:
+            return error.reason.replace("_", " ").lower() if error.reason else "cannot be read"
+    return ""
+
+
+def give_certificate(given, uid):
+    """Put a certificate from the pillar in place. Params: given, ca, certificate and key; uid, who may read the key.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_postgres.give_certificate '{"ca": "", "certificate": "", "key": ""}' 999
+    """
+    replace = __salt__["mailhost_file.replace"]
+    replace(f"{mailhost_postgres.TLS}/ca.crt", given["ca"])
+    replace(f"{mailhost_postgres.TLS}/server.key", given["key"], str(uid), "0", "0600")
+    replace(f"{mailhost_postgres.TLS}/server.crt", given["certificate"])
+
+
+def sql(query):
+    """Return what PostgreSQL answers the superuser to a query, as data: a row of json.
+
+    query
+        SQL that returns one value of type json.
+
+    Raises CommandExecutionError with its words.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_postgres.sql "select json_build_object('now', now())"
+    """
+    inside = ["docker", "exec", "--interactive", mailhost_postgres.CONTAINER]
+    psql = ["psql", "--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--set=ON_ERROR_STOP=1"]
+    psql += ["--username=postgres", "--host=/var/run/postgresql", "--dbname=postgres", "--file=-"]
+    return json.loads(__salt__["mailhost_run.program"]([*inside, *psql], stdin=f"{query};\n", timeout=60))
+
+
+def reload():
+    """Let the server read its files again.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_postgres.reload
+    """
+    # Docker's own way to send a signal counts as a stop by hand, after which it does not start a container again.
+    os.kill(container()["pid"], signal.SIGHUP)
+
+
+def restart():
+    """Let the container run by its files; when it does not get healthy, by those that it was healthy with before.
+
+    Raises CommandExecutionError with the words of PostgreSQL or Docker when it did not get healthy.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_postgres.restart
+    """
+    act, good = __salt__["mailhost_service.act"], pathlib.Path(mailhost_postgres.GOOD)
+    try:
+        act(mailhost_postgres.UNIT, "daemon-reload", "enable", "restart")
+    except CommandExecutionError as error:
+        words = f"{error}; {_last_words()}"
+        if not good.is_dir():
+            raise CommandExecutionError(words) from None
+        act(mailhost_postgres.UNIT, "stop")
+        shutil.copytree(good, mailhost_postgres.PROJECT, dirs_exist_ok=True)
+        act(mailhost_postgres.UNIT, "restart")
+        raise CommandExecutionError(f"{words}; what ran before runs again, by {good}") from None
+    shutil.rmtree(good, ignore_errors=True)
+    good.mkdir(mode=0o700)
+    shutil.copy2(mailhost_postgres.COMPOSE, good)
+    shutil.copytree(mailhost_postgres.CONF, good / "conf")
+
+
+def _last_words():
+    """Return the last lines that the container printed."""
+    argv = ["docker", "logs", "--tail=5", mailhost_postgres.CONTAINER]
+    try:
+        said = __salt__["mailhost_run.program"]([*argv])
+    except CommandExecutionError as error:
+        return str(error)
+    return " / ".join(said.split("\n"))
