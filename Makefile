@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Set-up goes into .venv; only `make demo` and `make test` install Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock packages provision destroy apply status demo demo-down lab lab-down lint format unit test audit bench exposure docs readme secrets-key secret
+.PHONY: help setup lock packages provision adopt destroy apply status demo demo-down lab lab-down lint format unit test audit bench exposure docs readme secrets-key secret
 
 PYTHON ?= python3
 HOST ?= mail
@@ -31,15 +31,18 @@ packages:
 packages: SHELL := /bin/bash
 
 # salt-call on the workstation itself, with settings and files of its own: what is for hosts is out of its reach.
-LOCAL = $(if $(ENV),MAILHOST_ENV=$(ENV)) $(BIN)/salt-call --local --config-dir etc/workstation --id $(HOST) --out mailhost_local --retcode-passthrough
+LOCAL = $(if $(ENV),MAILHOST_ENV=$(ENV)) $(BIN)/salt-call --local --config-dir etc/workstation --out mailhost_local --retcode-passthrough
 # A name that was typed, not the default.
 TYPED = $(if $(filter command line,$(origin HOST)),$(HOST))
 
 provision: setup  ## Order the VPS at Vultr, or see that it is as declared: HOST=mail ENV=prod TEST=1
-	@$(LOCAL) state.apply instance $(if $(TEST),test=True)
+	@$(LOCAL) --id $(HOST) state.apply instance $(if $(TEST),test=True)
+
+adopt: setup  ## Take a host that is there into the roster: HOST=203.0.113.5 FINGERPRINT= NAME=mail ENV=prod TEST=1
+	@$(LOCAL) --id $(or $(NAME),mail) state.apply adopted pillar='{"typed": ["$(TYPED)", "$(FINGERPRINT)"]}' $(if $(TEST),test=True)
 
 destroy: setup  ## Destroy the VPS with all that is on it: HOST=mail CONFIRM=mail ENV=prod TEST=1
-	@$(LOCAL) state.apply destroyed pillar='{"typed": ["$(TYPED)", "$(CONFIRM)"]}' $(if $(TEST),test=True)
+	@$(LOCAL) --id $(HOST) state.apply destroyed pillar='{"typed": ["$(TYPED)", "$(CONFIRM)"]}' $(if $(TEST),test=True)
 
 apply: setup  ## Apply to a host: HOST=mail ENV=prod TEST=1
 	$(BIN)/salt-ssh $(HOST) state.apply $(if $(ENV),pillarenv=$(ENV)) $(if $(TEST),test=True)

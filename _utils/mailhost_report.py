@@ -101,7 +101,7 @@ def local(returned: Any) -> str:
         would = " (would change)" if state["result"] is None else ""
         lines.append(f"{state['id']}{would if state['result'] is not False else ' FAILED'}")
         lines += [f"    {name}: {_change(value)}" for name, value in state["changes"].items()]
-        if not state["changes"]:
+        if not state["changes"] or "\n" in state["comment"]:
             lines.append(textwrap.indent(str(state["comment"]).strip(), "    "))
     return "\n".join(lines)
 
