@@ -10,6 +10,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from salt.exceptions import CommandExecutionError
+
+import mailhost_storage
 import mailhost_sudo
 import mailhost_vps
 
@@ -19,7 +22,9 @@ KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa
 FREE_GB = 5
 CONTAINERS = ("lxc", "lxc-libvirt", "openvz", "docker", "podman", "wsl")
 
-PROBE = r"""
+PROBE = (
+    f"directories = {mailhost_storage.paths()}\n"
+    + r"""
 import glob, json, os, pathlib, pwd, re, subprocess
 
 def text(path):
@@ -34,6 +39,10 @@ def said(*argv):
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout
+
+def access(path):
+    there = os.stat(path)
+    return f"{there.st_uid}:{there.st_gid} {there.st_mode & 0o7777:04o}"
 
 def filled(path):
     try:
@@ -63,14 +72,15 @@ print(json.dumps({
     "ufw": text("/etc/ufw/ufw.conf"),
     "ufw_rules": sum(text(f"/etc/ufw/{name}.rules").count("### tuple ###") for name in ("user", "user6")),
     "units": said("systemctl", "list-units", "--plain", "--no-legend", "--state=active", "--type=service"),
+    "directories": {
+        path: {"access": access(path), "empty": not filled(path)} for path in directories if os.path.isdir(path)
+    },
     "containers": len(glob.glob("/var/lib/docker/containers/*")),
     "wireguard": glob.glob("/etc/wireguard/*.conf"),
-    "filled": [path for path in (
-        "/opt/postgres/data", "/opt/postgres/backups", "/opt/postgres/wal_archive", "/opt/mail_server",
-        "/var/mail/vmail", "/var/lib/postgresql", "/srv",
-    ) if filled(path)],
+    "filled": [path for path in (*directories, "/var/lib/postgresql", "/srv") if filled(path)],
 }))
 """
+)
 # Beside mail itself, packages of what the tree brings or what stands in its way.
 KNOWN = {
     "docker-ce": "Docker from its own repository",
@@ -240,7 +250,24 @@ def changes(pillar: Mapping[str, Any], found: Mapping[str, Any]) -> Lines:
     strays = [name for name in found["sudoers"] if name not in ("README", *mailhost_sudo.OURS)]
     if strays:
         lines.append(f"of /etc/sudoers.d, what no package brought is put away: {', '.join(strays)} (1.2.7)")
-    return lines + _firewall(pillar, found)
+    return [*lines, *_storage(pillar, found)[0], *_firewall(pillar, found)]
+
+
+def stops(pillar: Mapping[str, Any], found: Mapping[str, Any]) -> Lines:
+    """Return at which tasks the tree will stop until somebody has decided; those before them are applied."""
+    return _storage(pillar, found)[1]
+
+
+def _storage(pillar: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[Lines, Lines]:
+    """Return whose directories become somebody else's, and why not."""
+    uid = mailhost_storage.image_uid(pillar["postgres"]["image"])
+    wanted = mailhost_storage.owners(pillar["storage"]["vmail_uid"], uid)
+    there = {path: access for path, access in wanted.items() if path in found["directories"]}
+    try:
+        changed = mailhost_storage.plan_owners(there, found["directories"])
+    except CommandExecutionError as error:
+        return [], [f"1.4.2: {error}"]
+    return [f"{path}, {change['old']}, becomes {change['new']} (1.4.2)" for path, change in changed.items()], []
 
 
 def _firewall(pillar: Mapping[str, Any], found: Mapping[str, Any]) -> Lines:
@@ -284,6 +311,7 @@ def report(pillar: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     lines = [f"{mailhost_vps.said(found)}{''.join(f'; {less}' for less in size)}"]
     for head, rows in (
         ("The tree refuses it:", refusals(pillar, found)),
+        ("The tree will stop at:", stops(pillar, found)),
         ("The tree will change:", changes(pillar, found)),
         ("Stays:", kept(found)),
     ):

@@ -23,6 +23,7 @@ ufw allow 8080/tcp >/dev/null
 ufw --force enable >/dev/null
 mkdir -p /opt/postgres/data /srv/www
 echo 17 >/opt/postgres/data/PG_VERSION
+chown -R 4711:4711 /opt/postgres/data
 useradd -m -u 1001 -s /bin/bash bob
 echo 'bob ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/bob
 systemd-run -q --unit=oldweb python3 -m http.server 8080 -d /srv/www
@@ -101,6 +102,8 @@ def test_a_host_that_is_not_pristine(fresh: Host, desk: Checkout) -> None:
         "removes them) (1.5.1)",
         "port 8080/tcp (python3) is closed to everybody, but for rules of ufw that stay (1.5.1)",
         "/opt/postgres/data is not empty: what is in it stays",
+        "1.4.2: /opt/postgres/data: a database of uid 4711 is in it, and in postgres.image PostgreSQL has uid 999: "
+        "the image is of another kind than the one that made it",
     ):
         assert f"    - {line}\n" in run.stdout, run
     assert "9090" not in run.stdout

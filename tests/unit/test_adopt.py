@@ -55,6 +55,7 @@ def found(**changed: Any) -> dict[str, Any]:
         "containers": 0,
         "wireguard": [],
         "filled": [],
+        "directories": {},
         **changed,
     }
     return mailhost_adopt.facts(json.dumps(printed))
@@ -159,6 +160,17 @@ def test_people_and_their_rights() -> None:
         "sshd moves to port 2288, in the end on the VPN only (1.3.1, 1.3.4)",
         "of /etc/sudoers.d, what no package brought is put away: bob (1.2.7)",
     ]
+
+
+def test_directories_of_mail_and_databases() -> None:
+    mail = {"/var/mail/vmail": {"access": "8:8 0755", "empty": False}}
+    assert "/var/mail/vmail, 8:8 0755, becomes 5000:5000 0750 (1.4.2)" in mailhost_adopt.changes(
+        PILLAR, found(directories=mail)
+    )
+    database = {"/opt/postgres/data": {"access": "4711:0 0700", "empty": False}}
+    (said,) = mailhost_adopt.stops(PILLAR, found(directories=database))
+    assert said.startswith("1.4.2: /opt/postgres/data: a database of uid 4711 is in it")
+    assert f"The tree will stop at:\n- {said}\n" in mailhost_adopt.report(PILLAR, found(directories=database))
 
 
 def test_a_finished_host() -> None:
