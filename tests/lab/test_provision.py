@@ -185,3 +185,50 @@ def test_make_provision_and_make_destroy(vultr: Vultr) -> None:
     assert not (vultr.checkout.directory / "etc/salt/roster.d/mail").exists()
     done = make("destroy", "HOST=mail", "CONFIRM=mail")
     assert "there is no instance mail-dev" in done.stdout, done
+
+
+def encrypted(checkout: Checkout, text: str) -> str:
+    """Return a text as `make secret` encrypts it, to a key as `make secrets-key` makes it."""
+    home = checkout.directory / ".salt/gpg"
+    home.mkdir(parents=True, mode=0o700)
+    gpg = ["gpg", "--homedir", str(home), "--batch", "--quiet"]
+    made = [*gpg, "--passphrase", "", "--quick-generate-key", "mailhost", "default", "default", "never"]
+    subprocess.run(made, check=True, capture_output=True)
+    words = [*gpg, "--armor", "--trust-model", "always", "--encrypt", "--recipient", "mailhost"]
+    return subprocess.run(words, check=True, capture_output=True, text=True, input=text).stdout
+
+
+def test_the_api_key_of_the_pillar_is_the_workstation_s_alone(fresh: Host, checkout: Checkout) -> None:
+    """Encrypted in provider.sls it is used here; no host gets it, and a file that hosts get must not have it."""
+    secret = encrypted(checkout, KEY)
+    try:
+        folder = checkout.directory / "pillar/dev"
+        (folder / "provider.sls").write_text("#!yaml|gpg\n" + yaml.safe_dump({"vultr_api_key": secret}))
+        with Provider() as provider:
+            env = provider.environment()
+            del env["VULTR_API_KEY"]
+            dry = checkout.local("state.apply", "instance", "test=True", "-l", "debug", env=env)
+            assert dry.returncode == 0, dry
+            assert "instance: nothing -> mail-dev" in dry.stdout
+            assert KEY not in dry.stdout + dry.stderr
+        items = checkout.salt("mail", "pillar.items", "--out=json")
+        assert items.data()["mail"]["provision"]["plan"] == "vc2-2c-4gb"
+        assert "vultr_api_key" not in items.stdout
+        assert checkout.apply("access.sudo").returncode == 0
+        known = everything_below(checkout.directory)
+        assert KEY not in known
+        found = fresh.run(
+            ["grep", "-rlsF", "-e", KEY, "-e", "vultr_api_key:", "/root", "/var/tmp", "/tmp"], check=False
+        )
+        assert found.stdout == ""
+
+        init = folder / "init.sls"
+        init.write_text(init.read_text() + f"vultr_api_key: {KEY}\n")
+        refused = checkout.salt("mail", "state.apply", "access.sudo")
+        assert refused.returncode != 0
+        assert "vultr_api_key: the host would get it: it belongs into pillar/dev/provider.sls" in refused.stderr, (
+            refused
+        )
+        assert KEY not in refused.stdout + refused.stderr
+    finally:
+        subprocess.run(["gpgconf", "--homedir", str(checkout.directory / ".salt/gpg"), "--kill", "all"], check=False)
