@@ -140,6 +140,20 @@ def test_a_host_that_the_tree_is_not_for(fresh: Host, desk: Checkout, spoilt: st
     assert fresh.tree_hash(VOLATILE) == before
 
 
+def test_the_tree_touches_nothing_of_another_debian(fresh: Host, checkout: Checkout) -> None:
+    """Task 1.1.1 stops the run before the others, however the host came into the roster."""
+    fresh.run(["sh", "-euc", "sed -i 's/13/12/; s/trixie/bookworm/' /etc/os-release"])
+    kept = (*VOLATILE, "/root")  # where salt-ssh unpacks itself
+    before = fresh.tree_hash(kept)
+    dry, real = checkout.apply("access.sudo", test=True), checkout.apply("access.sudo")
+    for run in (dry, real):
+        assert run.returncode != 0
+        assert list(run.failed) == ["1.1.1 is proven"]
+        assert "the tree is for Debian 13" in run.failed["1.1.1 is proven"]
+        assert run.changed == {}
+    assert fresh.tree_hash(kept) == before
+
+
 def test_somebody_else_at_the_address(fresh: Host, desk: Checkout, tmp_path: Path) -> None:
     """Another fingerprint than the one compared: no login is tried, whether it was typed or is known already."""
     run = adopt(desk, fresh.ipv4, "SHA256:XBBaEz7FUiNzVSVZsOl++k/72Um/4aB+47GrW7h+JfY")

@@ -105,6 +105,9 @@ def test_from_nothing_to_the_first_task(vultr: Vultr) -> None:
     assert KEY not in everything
     assert PASSWORD not in everything
 
+    # Both survive a power cut.
+    vultr.host.power_cut()
+    vultr.host.boot()
     asked = len(vultr.provider.writes)
     again = vultr.provision()
     assert again.returncode == 0, again
@@ -154,8 +157,31 @@ def test_somebody_else_at_the_address_is_not_taken_for_the_host(vultr: Vultr) ->
     assert not (vultr.checkout.directory / "etc/salt/roster.d/mail").exists()
 
 
-def test_make_provision_and_make_destroy(vultr: Vultr) -> None:
-    """The targets of the Makefile pass on what is typed; a name that was not typed twice destroys nothing."""
+def test_a_host_that_does_not_answer(vultr: Vultr) -> None:
+    """It is waited for, and not for ever; when it comes up the next run goes on."""
+    config = vultr.checkout.directory / "etc/workstation/minion"
+    config.write_text(config.read_text().replace("mailhost_wait_seconds: 900", "mailhost_wait_seconds: 6"))
+    make = first_boot(vultr.host)
+
+    def dead(instance: dict[str, Any]) -> tuple[str, str]:
+        addresses: tuple[str, str] = make(instance)
+        vultr.host.power_cut()
+        return addresses
+
+    vultr.provider._build = dead
+    run = vultr.provision()
+    assert run.returncode != 0
+    assert "mail does not let us in after 6 s" in run.stdout, run
+    assert "run again, it goes on from there" in run.stdout
+    assert "Traceback" not in run.stdout + run.stderr
+    vultr.host.boot()
+    run = vultr.provision()
+    assert run.returncode == 0, run
+    assert len(vultr.provider.instances) == 1
+
+
+def test_what_is_typed_to_make(vultr: Vultr) -> None:
+    """The targets pass it on; a name that was not typed twice destroys nothing, and no address is a default."""
     binaries = str(Path(sys.executable).parent)
     (vultr.checkout.directory / ".venv").mkdir()
     (vultr.checkout.directory / ".venv/bin").symlink_to(binaries)
@@ -185,6 +211,16 @@ def test_make_provision_and_make_destroy(vultr: Vultr) -> None:
     assert not (vultr.checkout.directory / "etc/salt/roster.d/mail").exists()
     done = make("destroy", "HOST=mail", "CONFIRM=mail")
     assert "there is no instance mail-dev" in done.stdout, done
+
+    # The host is there still: somebody who moves out of Vultr's API can keep it.
+    shown = vultr.host.run(["ssh-keygen", "-lf", "/etc/ssh/ssh_host_ed25519_key.pub"]).stdout.split()[1]
+    done = make("adopt")
+    assert "give the host's address" in done.stdout, done
+    done = make("adopt", f"HOST={vultr.host.ipv4}")
+    assert f"run again with FINGERPRINT={shown}" in done.stdout, done
+    done = make("adopt", f"HOST={vultr.host.ipv4}", f"FINGERPRINT={shown}")
+    assert done.returncode == 0, done
+    assert vultr.known["host"] == [vultr.host.ipv4]
 
 
 def encrypted(checkout: Checkout, text: str) -> str:
