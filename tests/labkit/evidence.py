@@ -26,6 +26,8 @@ LEFT_OUT = {
 }
 # salt-ssh's own home on the host: Salt itself and the modules of this tree, in a directory for each login user.
 _THIN = re.compile(r"var/tmp/\.[a-z_][a-z0-9_-]*_[0-9a-f]+_salt(/|$)")
+# What a running database writes by itself: its files, and what it and the look at its health print.
+_DATABASE = re.compile(r"opt/postgres/data/|var/lib/docker/containers/[0-9a-f]+/[0-9a-f]+-json\.log")
 # Salt's directory appears at the first run and a log with its first line: that changes the times of the one above.
 _PARENTS = ("var/tmp", "var/log")
 # Logins come and go, with their sessions and service managers; the link-local address comes a second after boot.
@@ -80,7 +82,9 @@ def evidence(host: Host) -> Evidence:
 
 def _files(host: Host) -> Facts:
     tree = host.tree_hash(exclude=LEFT_OUT)
-    files: dict[str, object] = {path: entry for path, entry in tree.items() if not _THIN.match(path)}
+    files: dict[str, object] = {
+        path: entry for path, entry in tree.items() if not _THIN.match(path) and not _DATABASE.match(path)
+    }
     return {**files, **{path: tree[path]._replace(mtime_ns=0) for path in _PARENTS}}
 
 

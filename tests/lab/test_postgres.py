@@ -1,0 +1,181 @@
+"""PostgreSQL in its container: exact, by TLS and from the VPN only, and nothing makes it start with another's data."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from labkit import Host
+from labkit.checkout import PROJECT as TREE
+from labkit.checkout import Checkout
+
+from .conftest import Exact
+
+pytestmark = pytest.mark.lab
+
+SLS = "postgres.container"
+RUNS = "PostgreSQL runs"
+PROJECT = "/opt/mail_server/postgres"
+HBA = f"{PROJECT}/conf/pg_hba.conf"
+RELOAD = "kill -HUP $(docker inspect -f '{{.State.Pid}}' mailserver-postgres)"
+PSQL = "docker exec -i mailserver-postgres psql -XAtq -v ON_ERROR_STOP=1 -U postgres -h /var/run/postgresql"
+TABLE = f'{PSQL} -c "create table kept as select 42 as n"'
+
+
+@dataclass(frozen=True)
+class Tamper:
+    """Something done to a host that was in order, and what then changes."""
+
+    id: str
+    script: str
+    changes: tuple[str, ...]
+
+
+TAMPERS = [
+    Tamper("container removed", "docker rm -f mailserver-postgres", (f"{RUNS}: container",)),
+    Tamper("container killed", "docker kill mailserver-postgres", (f"{RUNS}: container",)),
+    Tamper("image and container removed", "docker rm -f mailserver-postgres; docker rmi postgres:17-trixie",
+           ("PostgreSQL: its image is here: image", f"{RUNS}: container")),
+    Tamper("everybody let in", f"echo host all all all trust >>{HBA}; {RELOAD}",
+           ("PostgreSQL: its settings: pg_hba.conf: content", f"{RUNS}: reloaded")),
+    Tamper("settings", f"sed -i s/max_connections.*/max_connections=50/ {PROJECT}/conf/postgresql.conf",
+           ("PostgreSQL: its settings: postgresql.conf: content", f"{RUNS}: restarted")),
+    Tamper("unit stopped and off", "systemctl disable --now mailserver-postgres",
+           (f"{RUNS}: container", f"{RUNS}: enabled")),
+    Tamper("key for everybody", f"chmod 644 {PROJECT}/tls/server.key; chown root {PROJECT}/tls/server.key",
+           ("PostgreSQL: its certificate: key",)),
+    Tamper("authority lost", f"rm -r {PROJECT}/ca", (
+        f"PostgreSQL: directories: {PROJECT}/ca", "PostgreSQL: its certificate: ca",
+        "PostgreSQL: its certificate: certificate", f"{RUNS}: reloaded")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("tamper", TAMPERS, ids=lambda tamper: tamper.id.replace(" ", "-"))
+def test_tampered_host(converged: Host, checkout: Checkout, exact: Exact, tamper: Tamper) -> None:
+    _healthy(converged)
+    converged.run(["sh", "-euc", f"{TABLE}; {tamper.script}"])
+    found = exact(f"postgres: {tamper.id}", converged, checkout, SLS)
+    made = {f"{name}: {what}" for name, changes in found.real.changed.items() for what in changes}
+    assert made == set(tamper.changes)
+    assert found.again.marks["2.1.1"] == "[x]"
+    assert _sql(converged, "select n from kept") == "42"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("echo 16 >/opt/postgres/data/PG_VERSION", "is of PostgreSQL 16, and postgres.image"),
+        (f"echo 1 >{PROJECT}/cluster", "this host made 1: to have it started"),
+        (f"rm {PROJECT}/cluster", "this host did not make it"),
+        ("rm -r /opt/postgres/data/*", "is empty, and this host made cluster"),
+        ("rm -r /opt/postgres/data/*; touch /opt/postgres/data/notes", "has notes and is no cluster"),
+    ],
+)
+def test_another_s_data_is_refused_and_stays(converged: Host, checkout: Checkout, script: str, words: str) -> None:
+    converged.run(["sh", "-euc", f"systemctl stop mailserver-postgres; {script}"])
+    look = ["find", "/opt/postgres/data", "-printf", "%p %U %m %T@ %s\n"]
+    before = converged.run(look).stdout
+    for test in (True, False):
+        run = checkout.apply(SLS, test=test)
+        assert words in run.failed["PostgreSQL: a cluster of this host's own"]
+        assert RUNS not in run.changed
+    assert converged.run(look).stdout == before
+
+
+def test_rules_are_read_again_without_a_restart(converged: Host, checkout: Checkout) -> None:
+    _healthy(converged)
+    started = _sql(converged, "select pg_postmaster_start_time()")
+    converged.run(["sh", "-euc", f"echo host all all all trust >>{HBA}; {RELOAD}"])
+    assert not checkout.apply(SLS).failed
+    assert _sql(converged, "select pg_postmaster_start_time()") == started
+    assert _sql(converged, "select count(*) from pg_hba_file_rules where auth_method = 'trust'") == "0"
+
+
+def test_the_superuser_comes_in_as_root_on_the_host_only(converged: Host) -> None:
+    _healthy(converged)
+    converged.run(["sh", "-euc", "apt-get -qqy --no-install-recommends install postgresql-client-17 >/dev/null 2>&1"])
+    local = ["psql", "-XAtw", "-h", "/run/mailserver-postgres", "-U", "postgres", "-c", "select current_user"]
+    assert converged.run(local).stdout == "postgres\n"
+    assert (
+        "Permission denied"
+        in converged.run(["setpriv", "--reuid=nobody", "--clear-groups", *local], check=False).stderr
+    )
+    for mode, user, words in (
+        ("require", "postgres", "no pg_hba.conf entry"),
+        ("disable", "postfix", "no pg_hba.conf entry"),
+        ("verify-full", "postfix", "password authentication failed"),
+    ):
+        place = f"host=10.100.0.25 dbname=mailserver sslmode={mode} sslrootcert={PROJECT}/tls/ca.crt"
+        told = converged.run(["psql", "-XAt", f"{place} user={user} password=x", "-c", "select 1"], check=False)
+        assert words in told.stderr, told.stderr
+
+
+def test_it_comes_up_without_the_vpn_and_ends_cleanly(converged: Host, checkout: Checkout) -> None:
+    """A boot in which the tunnel never comes, then a power cut."""
+    _healthy(converged)
+    converged.run(["sh", "-euc", f"{TABLE}; systemctl disable wg-quick@wg0"])
+    converged.reboot(port=None)
+    _healthy(converged)
+    assert "10.100.0.25" not in converged.run(["ip", "address"]).stdout
+    assert "10.100.0.25:5432" in converged.run(["ss", "-Hltn"]).stdout
+    printed = converged.run(["sh", "-c", "docker logs mailserver-postgres 2>&1"]).stdout
+    assert "received fast shutdown request" in printed
+    assert "was not properly shut down" not in printed
+    converged.power_cut()
+    converged.boot(port=None)
+    _healthy(converged)
+    assert _sql(converged, "select n from kept") == "42"
+
+
+def test_another_minor_version_comes_in_and_one_that_does_not_start_goes_back(
+    converged: Host, checkout: Checkout, exact: Exact
+) -> None:
+    _healthy(converged)
+    commit = "docker commit -c 'ENV PG_VERSION={0}' {1} $(docker create postgres:17-trixie) postgres:{0}-trixie"
+    converged.run(["sh", "-euc", f"{TABLE}; {commit.format('17.98', '')}"])
+    converged.run(["sh", "-euc", commit.format("17.99", """-c 'ENTRYPOINT ["/bin/false"]'""")])
+    checkout.pillar({**checkout.good_pillar(converged), "postgres": {"image": "postgres:17.98-trixie"}})
+    found = exact("postgres: a minor version", converged, checkout, SLS)
+    assert {"PostgreSQL: its Compose file", RUNS} == set(found.real.changed)
+    now = converged.run(["docker", "inspect", "-f", "{{.Config.Image}}", "mailserver-postgres"]).stdout
+    assert now == "postgres:17.98-trixie\n"
+
+    checkout.pillar({**checkout.good_pillar(converged), "postgres": {"image": "postgres:17.99-trixie"}})
+    run = checkout.apply(SLS)
+    assert "what ran before runs again" in run.failed[RUNS]
+    assert _sql(converged, "select n from kept") == "42"
+    assert converged.run(["docker", "inspect", "-f", "{{.Config.Image}}", "mailserver-postgres"]).stdout == now
+
+
+def test_a_major_version_is_made_as_the_page_says(converged: Host, checkout: Checkout) -> None:
+    """The page's own commands. Debian 13 has PostgreSQL 17 only: the new cluster is of 17 too, all else is as there."""
+    page = (TREE / "docs/operations/upgrade.md").read_text(encoding="utf-8")
+    before, after = (block.partition("```")[0] for block in page.split("```sh\n")[1:3])
+    _healthy(converged)
+    converged.run(["sh", "-euc", f"{TABLE}; {PSQL} -c \"create role eve login password 'secret'\""])
+    password = _sql(converged, "select rolpassword from pg_authid where rolname = 'eve'")
+    converged.run(["sh", "-euc", before])
+    assert "PostgreSQL database cluster dump complete" in converged.read("/root/before.sql")
+    old = converged.run(["cat", f"{PROJECT}/cluster.before"]).stdout
+    run = checkout.apply(SLS)
+    assert not run.failed
+    assert converged.read(f"{PROJECT}/cluster") != old
+    converged.run(["sh", "-euc", after])
+    assert _sql(converged, "select n from kept") == "42"
+    assert _sql(converged, "select rolpassword from pg_authid where rolname = 'eve'") == password
+    assert converged.run(["cat", "/opt/postgres/data.before/PG_VERSION"]).stdout == "17\n"
+    assert not checkout.apply(SLS).changed
+
+
+def _sql(host: Host, query: str) -> str:
+    return host.run(["sh", "-euc", f'{PSQL} -c "{query}"']).stdout.strip()
+
+
+def _healthy(host: Host, seconds: float = 60) -> None:
+    """Wait until the unit has seen the container healthy."""
+    until = time.monotonic() + seconds
+    while host.run(["systemctl", "is-active", "mailserver-postgres"], check=False).stdout != "active\n":
+        assert time.monotonic() < until, host.run(["docker", "ps", "-a"]).stdout
+        time.sleep(0.2)
