@@ -22,9 +22,7 @@ def ext_pillar(minion_id, pillar):
         What pillar/top.sls and the files it names gave.
     """
     try:
-        environment = mailhost_environment.chosen(
-            __opts__.get("argv") or [], os.environ, __grains__.get(mailhost_environment.GRAIN)
-        )
+        environment = mailhost_environment.of_run(__opts__, os.environ, __grains__)
         # With pillarenv= Salt compiles a second time, on top of what came out of the first: of the same environment.
         files = {name: value for name, value in pillar.items() if (name, value) != ("environment", environment)}
         if __opts__.get("mailhost_workstation"):

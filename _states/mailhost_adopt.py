@@ -8,8 +8,6 @@ from mailhost_result import explained, outcome
 
 __all__ = ["adopted"]
 
-ROSTER = "etc/salt/roster"
-
 
 @explained
 def adopted(name, host, address, fingerprint, pillar):
@@ -27,7 +25,10 @@ def adopted(name, host, address, fingerprint, pillar):
     Refused when nobody has compared the host key, when root cannot be reached by key, and for hosts that the tree
     cannot be applied to.
     """
-    by_hand, made = mailhost_roster.written(ROSTER, host), mailhost_roster.made(ROSTER, host)
+    by_hand, made = (
+        mailhost_roster.written(__opts__["mailhost_roster"], host),
+        mailhost_roster.made(__opts__["mailhost_roster"], host),
+    )
     try:
         addresses = mailhost_adopt.addresses(address)
         ways = __salt__["mailhost_adopt.scan"](addresses, _ports(by_hand, pillar))
@@ -45,7 +46,7 @@ def adopted(name, host, address, fingerprint, pillar):
         mine = [str(one) for one in by_hand[what]] if isinstance(by_hand[what], list) else by_hand[what]
         if mine not in (entry[what], entry[what][0]):
             raise CommandExecutionError(
-                f"{ROSTER}: {host}.{what} is {by_hand[what]}: take the line out, or leave it so"
+                f"{__opts__['mailhost_roster']}: {host}.{what} is {by_hand[what]}: take the line out, or leave it so"
             )
     users = [by_hand["user"]] if by_hand.get("user") else ["root", pillar["access"]["admin"]["name"]]
     found = __salt__["mailhost_adopt.facts"](host, pillar["environment"], ways, key, users, by_hand.get("priv"))
@@ -57,7 +58,11 @@ def adopted(name, host, address, fingerprint, pillar):
         old = ", ".join(made.get("host", [])) or None
         changes["roster"] = {"old": old, "new": f"{', '.join(addresses)}, {mailhost_adopt.fingerprint(key)}"}
     result = outcome(
-        (__opts__, __context__), name, changes, lambda: mailhost_roster.keep(ROSTER, host, entry), "is in the roster"
+        (__opts__, __context__),
+        name,
+        changes,
+        lambda: mailhost_roster.keep(__opts__["mailhost_roster"], host, entry),
+        "is in the roster",
     )
     return {**result, "comment": f"{report}\nWhat exactly would change: salt-ssh {host} state.apply test=True"}
 

@@ -8,8 +8,6 @@ from mailhost_result import explained, outcome
 
 __all__ = ["absent", "present"]
 
-ROSTER = "etc/salt/roster"
-
 
 @explained
 def present(name, host, provision, environment, ssh_keys, hostname=None):
@@ -26,7 +24,7 @@ def present(name, host, provision, environment, ssh_keys, hostname=None):
     seen = __salt__["mailhost_vultr.look"](want)
     if wrong := mailhost_instance.refusals(want, seen):
         raise CommandExecutionError("; ".join(wrong))
-    entry = mailhost_roster.made(ROSTER, host)
+    entry = mailhost_roster.made(__opts__["mailhost_roster"], host)
     becomes = _known(host, environment, seen["instance"], entry)
     changes = mailhost_instance.plan(want, seen, entry, becomes)
 
@@ -63,7 +61,7 @@ def absent(name, host, typed, provision, environment):
         instance = mailhost_instance.mine(label, __salt__["mailhost_vultr.instances"]())
     except mailhost_instance.Unusable as error:
         raise CommandExecutionError(str(error)) from None
-    entry, changes = mailhost_roster.made(ROSTER, host), {}
+    entry, changes = mailhost_roster.made(__opts__["mailhost_roster"], host), {}
     if instance:
         where = mailhost_instance.listed(mailhost_instance.addresses(instance)) or "no address yet"
         changes["instance"] = {"old": f"{label} ({instance['id']}), {where}", "new": None}
@@ -73,7 +71,7 @@ def absent(name, host, typed, provision, environment):
     def act():
         if instance:
             __salt__["mailhost_vultr.destroy"](instance["id"])
-        mailhost_roster.forget(ROSTER, host)
+        mailhost_roster.forget(__opts__["mailhost_roster"], host)
         __salt__["mailhost_contact.finish"](host)
 
     return outcome((__opts__, __context__), name, changes, act, f"there is no instance {label}")
@@ -85,13 +83,13 @@ def _known(host, environment, instance, entry):
     Raises CommandExecutionError when the host is there and nobody here knows its host key.
     """
     addresses = mailhost_instance.addresses(instance) if instance else []
-    by_hand = mailhost_roster.written(ROSTER, host)
+    by_hand = mailhost_roster.written(__opts__["mailhost_roster"], host)
     if instance and by_hand.get("host"):
         said = by_hand["host"] if isinstance(by_hand["host"], list) else [by_hand["host"]]
         if sorted(map(str, said)) != sorted(addresses):
             raise CommandExecutionError(
-                f"{ROSTER}: {host}.host is {', '.join(map(str, said))}, and Vultr's instance has "
-                f"{', '.join(addresses)}: take the line out, the addresses are kept in {ROSTER}.d"
+                f"{__opts__['mailhost_roster']}: {host}.host is {', '.join(map(str, said))}, and Vultr's instance has "
+                f"{', '.join(addresses)}: take the line out, the addresses are kept in {__opts__['mailhost_roster']}.d"
             )
     if instance is None or __salt__["mailhost_contact.begun"](host):
         return None
@@ -129,9 +127,9 @@ def _meet(host, environment, instance, entry):
     addresses = mailhost_instance.addresses(instance)
     key = entry.get("host_key")
     if __salt__["mailhost_contact.begun"](host):
-        priv = mailhost_roster.written(ROSTER, host).get("priv")
+        priv = mailhost_roster.written(__opts__["mailhost_roster"], host).get("priv")
         key = __salt__["mailhost_contact.meet"](host, environment, addresses, priv)
         __salt__["mailhost_vultr.update"](instance["id"], {"user_data": mailhost_instance.NO_USER_DATA})
     found = {"host": addresses, "environment": environment, "host_key": key}
-    mailhost_roster.keep(ROSTER, host, {name: value for name, value in found.items() if value})
+    mailhost_roster.keep(__opts__["mailhost_roster"], host, {name: value for name, value in found.items() if value})
     __salt__["mailhost_contact.finish"](host)

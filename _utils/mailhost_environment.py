@@ -1,6 +1,7 @@
 """Which environment's pillar a run uses: dev, staging or prod, and nothing else."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 ENVIRONMENTS = ("dev", "staging", "prod")
 VARIABLE = "MAILHOST_ENV"
@@ -9,6 +10,20 @@ GRAIN = "mailhost_environment"
 
 class UnknownEnvironment(ValueError):
     """The environment asked for does not exist; the message says who asked and what there is."""
+
+
+def of_run(opts: Mapping[str, Any], environ: Mapping[str, str], grains: Mapping[str, Any]) -> str:
+    """Return the environment of a run of salt-ssh, or of one on the workstation itself, whose grains are not a host's.
+
+    Raises UnknownEnvironment. Params: ``__opts__``, the environment variables, ``__grains__``.
+    """
+    grain = grains.get(GRAIN)
+    if opts.get("mailhost_workstation"):
+        # The host has no need of this.
+        import mailhost_roster
+
+        grain = mailhost_roster.environment(opts["mailhost_roster"], opts["id"])
+    return chosen(opts.get("argv") or [], environ, grain)
 
 
 def chosen(argv: Sequence[object], environ: Mapping[str, str], grain: str | None) -> str:
@@ -32,7 +47,8 @@ def chosen(argv: Sequence[object], environ: Mapping[str, str], grain: str | None
         given.append(("etc/salt/roster: environment", grain))
     if not given:
         raise UnknownEnvironment(
-            f"pillarenv: no environment is named: give pillarenv={'|'.join(ENVIRONMENTS)} or set it in etc/salt/roster"
+            f"pillarenv: no environment is named: give pillarenv={'|'.join(ENVIRONMENTS)} (make: ENV=) or set it in "
+            "etc/salt/roster"
         )
     source, name = given[0]
     if name not in ENVIRONMENTS:

@@ -45,6 +45,11 @@ def written(path: str, host: str) -> dict[str, Any]:
     return (_read(file).get(host) or {}) if file.exists() else {}
 
 
+def environment(path: str, host: str) -> str | None:
+    """Return the environment of a host, None where the roster does not have it yet."""
+    return {**made(path, host), **written(path, host)}.get("environment")
+
+
 def keep(path: str, host: str, entry: Mapping[str, Any]) -> None:
     """Write what was found out of a host, whole or not at all."""
     file = pathlib.Path(f"{path}.d", host)

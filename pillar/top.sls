@@ -9,9 +9,7 @@ import mailhost_environment
 def run():
     """Name the environment's own file, the encrypted one where there is one, and on the workstation the provider's."""
     try:
-        environment = mailhost_environment.chosen(
-            __opts__.get("argv") or [], os.environ, __grains__.get(mailhost_environment.GRAIN)
-        )
+        environment = mailhost_environment.of_run(__opts__, os.environ, __grains__)
     except mailhost_environment.UnknownEnvironment:
         return {}  # _pillar/mailhost.py, which runs next, says what is wrong
     root = os.path.join(__opts__["pillar_roots"]["base"][0], environment)

@@ -189,12 +189,19 @@ def test_what_is_typed_to_make(vultr: Vultr) -> None:
         (vultr.checkout.directory / name).write_text((Path(__file__).parents[2] / name).read_text())
 
     def make(*words: str) -> subprocess.CompletedProcess[str]:
-        argv = ["make", "-s", "-o", "setup", *words, "ENV=dev"]
+        argv = ["make", "-s", "-o", "setup", *words]
         env = vultr.checkout.environment(vultr.provider.environment())
+        del env["MAILHOST_ENV"]
         return subprocess.run(
             argv, cwd=vultr.checkout.directory, env=env, capture_output=True, text=True, check=False, timeout=200
         )
 
+    done = make("provision")
+    assert "no environment is named" in done.stdout + done.stderr, done
+    assert not vultr.provider.instances
+    done = make("provision", "ENV=dev")
+    assert done.returncode == 0, done
+    # From here on the roster knows it.
     done = make("provision")
     assert done.returncode == 0, done
     for words in ([], ["CONFIRM=mail"], ["HOST=mail"], ["HOST=mail", "CONFIRM=male"]):
@@ -209,16 +216,16 @@ def test_what_is_typed_to_make(vultr: Vultr) -> None:
     assert done.returncode == 0, done
     assert not vultr.provider.instances
     assert not (vultr.checkout.directory / "etc/salt/roster.d/mail").exists()
-    done = make("destroy", "HOST=mail", "CONFIRM=mail")
+    done = make("destroy", "HOST=mail", "CONFIRM=mail", "ENV=dev")
     assert "there is no instance mail-dev" in done.stdout, done
 
     # The host is there still: somebody who moves out of Vultr's API can keep it.
     shown = vultr.host.run(["ssh-keygen", "-lf", "/etc/ssh/ssh_host_ed25519_key.pub"]).stdout.split()[1]
-    done = make("adopt")
+    done = make("adopt", "ENV=dev")
     assert "give the host's address" in done.stdout, done
-    done = make("adopt", f"HOST={vultr.host.ipv4}")
+    done = make("adopt", f"HOST={vultr.host.ipv4}", "ENV=dev")
     assert f"run again with FINGERPRINT={shown}" in done.stdout, done
-    done = make("adopt", f"HOST={vultr.host.ipv4}", f"FINGERPRINT={shown}")
+    done = make("adopt", f"HOST={vultr.host.ipv4}", f"FINGERPRINT={shown}", "ENV=dev")
     assert done.returncode == 0, done
     assert vultr.known["host"] == [vultr.host.ipv4]
 

@@ -31,7 +31,11 @@ def loaded(kind: str, name: str, **dunders: Any) -> ModuleType:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    vars(module).update(__opts__={"test": False, "mailhost_wait_seconds": 1}, __context__={}, **dunders)
+    vars(module).update(
+        __opts__={"test": False, "mailhost_wait_seconds": 1, "mailhost_roster": "etc/salt/roster"},
+        __context__={},
+        **dunders,
+    )
     return module
 
 

@@ -32,6 +32,14 @@ def test_what_people_wrote_goes_before_it(path: str) -> None:
     assert mailhost_roster.entries(path)["mail"] == {"priv": "~/.ssh/k", "environment": "dev"}
 
 
+def test_the_environment_of_a_host(path: str) -> None:
+    assert mailhost_roster.environment(path, "mail") is None
+    mailhost_roster.keep(path, "mail", FOUND)
+    assert mailhost_roster.environment(path, "mail") == "prod"
+    Path(path).write_text("mail: {environment: dev}\n")
+    assert mailhost_roster.environment(path, "mail") == "dev"
+
+
 def test_an_entry_without_keys_is_only_a_name(path: str) -> None:
     mailhost_roster.keep(path, "mail", FOUND)
     Path(path).write_text("mail:\n")
