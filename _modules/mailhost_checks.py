@@ -8,8 +8,10 @@ import os
 import time
 
 import mailhost_access
+import mailhost_database
 import mailhost_docker
 import mailhost_fail2ban
+import mailhost_file
 import mailhost_firewall
 import mailhost_hardening
 import mailhost_network
@@ -23,6 +25,8 @@ from mailhost_proof import DONE, OPEN, PARTLY, judged, proof
 __all__ = [
     "admin",
     "cleaned_up",
+    "database_proven",
+    "database_schema",
     "default_user_absent",
     "directories",
     "docker",
@@ -380,3 +384,50 @@ def postgres():
     left = __salt__["mailhost_postgres.certificates"]()["days_left"]
     evidence, besides = mailhost_postgres.evidence(__pillar__, server, container, left)
     return proof(PARTLY, "; ".join([evidence, *besides])) if besides else proof(DONE, evidence)
+
+
+def database_schema():
+    """Prove that the mail database has its roles, migrations and rights, and that each service's files open it."""
+    found = __salt__["mailhost_database.look"]()
+    if found["state"] != "up" or not found["exists"]:
+        return proof(OPEN, found["why"] or f"there is no database {mailhost_database.NAME}")
+    passwords, failures = {}, []
+    for role in mailhost_database.LOGINS:
+        path = mailhost_database.pgpass_path(role)
+        there = __salt__["mailhost_file.look"](path)
+        passwords[role.name] = mailhost_database.password_in(there.get("text"))
+        if passwords[role.name] is None:
+            failures.append(f"{path} has no password")
+        elif mailhost_file.access(there) != "root:root 0600":
+            failures.append(f"{path} is {mailhost_file.access(there)}")
+    failures += [f"role {what} is not as declared" for what in mailhost_database.plan_roles(found["roles"], passwords)]
+    missing = [thing for thing in mailhost_database.OWNERS if thing not in found["owners"]]
+    failures += [f"{thing} does not exist" for thing in missing]
+    failures += [
+        f"{thing} belongs to {change['old']}"
+        for thing, change in mailhost_database.plan_owners(found["owners"]).items()
+    ]
+    failures += [f"{name} is not applied" for name in mailhost_database.MIGRATIONS if name not in found["migrations"]]
+    granted, revoked = mailhost_database.plan_grants(map(tuple, found["grants"]))
+    failures += [f"{role} lacks {privilege} on {thing}" for role, privilege, thing in granted]
+    failures += [f"{role} has {privilege} on {thing}" for role, privilege, thing in revoked]
+    return judged(
+        failures,
+        f"{mailhost_database.MIGRATIONS[-1]}, {len(mailhost_database.GRANTS)} rights and no other,"
+        f" {', '.join(role.name for role in mailhost_database.LOGINS)} have their limits and files",
+    )
+
+
+def database_proven():
+    """Prove each claim about the mail database by trying it; done only when backups and their drill are built too."""
+    found = __salt__["mailhost_database.look"]()
+    if found["state"] != "up" or not found["exists"]:
+        return proof(OPEN, found["why"] or f"there is no database {mailhost_database.NAME}")
+    address = mailhost_vpn.addresses(__pillar__["vpn"])[0].split("/")[0]
+    wrong, missing, holding = mailhost_database.judge_claims(__salt__["mailhost_database.claims"](address))
+    if wrong:
+        return proof(OPEN, "; ".join(wrong))
+    evidence = f"{holding} claims hold, in {mailhost_database.REPORT}"
+    if missing:
+        return proof(PARTLY, f"{evidence}; not built yet: {', '.join(missing)}")
+    return proof(DONE, evidence)

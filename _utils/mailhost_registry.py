@@ -152,9 +152,22 @@ TASKS: tuple[Task, ...] = (
         sls="postgres.container",
         check="postgres",
     ),
-    Task("2.1.2", "PostgreSQL for mail authentication", ("2.1.1",), "configure_mail_database"),
+    Task(
+        "2.1.2",
+        "PostgreSQL for mail authentication",
+        ("2.1.1",),
+        "configure_mail_database",
+        sls="database.schema",
+        check="database_schema",
+    ),
     Task("2.1.3", "Backups and WAL archiving", ("2.1.2",), "configure_database_backups"),
-    Task("2.1.4", "Verify container and connectivity", ("2.1.3",)),
+    Task(
+        "2.1.4",
+        "Verify container and connectivity",
+        ("2.1.3",),
+        sls="database.proven",
+        check="database_proven",
+    ),
 )
 
 _BY_ID = {task.id: task for task in TASKS}
