@@ -173,6 +173,7 @@ def user_remove(email):
     email = _parsed(mailhost_mail.address, email)
     with _writing() as connection:
         _delete(connection, "virtual_users", {"email": email})
+    (MADE / email).unlink(missing_ok=True)
     return f"{email}: is removed; the mailbox's files are not"
 
 
@@ -272,6 +273,7 @@ def write_users(path, new=True):
                 _insert(connection, "virtual_users", user["email"], user)
             else:
                 _update(connection, "virtual_users", {"email": user["email"]}, {"password": user["password"]})
+            (MADE / user["email"]).unlink(missing_ok=True)
         # Inside the transaction: a password nobody can read must not be anybody's.
         for email, password in made.items():
             __salt__["mailhost_file.make_directory"](str(MADE), mode="0700")

@@ -20,6 +20,8 @@ from labkit import Host, Lab
 from labkit.checkout import Checkout
 from labkit.tools import run
 
+from .conftest import _started
+
 pytestmark = pytest.mark.lab
 
 CONFIGURATIONS = ROOT / "docs/operations/mail_services"
@@ -124,36 +126,34 @@ def background(host: Host, argv: list[str]) -> subprocess.Popen[str]:
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory, _thin: Path) -> Iterator[Stage]:
+def stage(
+    _converged: Host, mail_lab: Lab, _thin: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:  # fmt: skip
     """All of it, with some domains, users and aliases."""
-    with Lab("maildb") as lab:
-        host, client = lab.host("mail"), lab.host("client")
-        host.boot()
-        client.boot()
-        keys = {name: run(["wg", "genkey"]).stdout.strip() for name in ("host", "client")}
-        public = {name: run(["wg", "pubkey"], input=key).stdout.strip() for name, key in keys.items()}
-        client.put(
-            f"[Interface]\nPrivateKey = {keys['client']}\nAddress = {PEER}/24\n"
-            f"[Peer]\nPublicKey = {public['host']}\nEndpoint = {host.ipv4}:51820\n"
-            "AllowedIPs = 10.100.0.0/24\nPersistentKeepalive = 5\n",
-            "/etc/wireguard/wg0.conf",
-            0o600,
-        )
-        client.run(["sh", "-euc", SET_UP])
-        with Checkout(tmp_path_factory.mktemp("maildb") / "c", host, _thin) as checkout:
-            peers = {"client": {"public_key": public["client"], "addresses": [PEER]}}
-            checkout.pillar({**checkout.good_pillar(host), "vpn": {"private_key": keys["host"], "peers": peers}})
-
-            if os.environ.get("DEVPG"):  # DEV
-                host.run(["bash", "-c", open("/tmp/schema-pg.sh").read()])  # DEV
-                host.put("#!/bin/sh\nexec systemctl $1 pglab\n", "/usr/local/bin/docker", 0o755)  # DEV
-            made = checkout.apply("vpn.tunnel", "firewall.rules", "database.proven")
-            assert not made.failed, made.failed
-            assert (made.marks["2.1.2"], made.marks["2.1.4"]) == ("[x]", "[~]"), made.result
-            found = Stage(lab, host, client, checkout)
-            _configure(found)
-            _fill(found, tmp_path_factory.mktemp("users"))
-            yield found
+    host, client = _started(_converged, "converged"), mail_lab.host("client")
+    client.boot()
+    key = run(["wg", "genkey"]).stdout.strip()
+    public = run(["wg", "pubkey"], input=key).stdout.strip()
+    server = host.run(["wg", "show", "wg0", "public-key"]).stdout.strip()
+    client.put(
+        f"[Interface]\nPrivateKey = {key}\nAddress = {PEER}/24\n"
+        f"[Peer]\nPublicKey = {server}\nEndpoint = {host.ipv4}:51820\n"
+        "AllowedIPs = 10.100.0.0/24\nPersistentKeepalive = 5\n",
+        "/etc/wireguard/wg0.conf",
+        0o600,
+    )
+    client.run(["sh", "-euc", SET_UP])
+    with Checkout(tmp_path_factory.mktemp("maildb") / "c", host, _thin) as checkout:
+        peers = {"client": {"public_key": public, "addresses": [PEER]}}
+        checkout.pillar({**checkout.good_pillar(host), "vpn": {"peers": peers}})
+        made = checkout.apply("vpn.tunnel", "firewall.rules", "database.proven")
+        assert not made.failed, made.failed
+        assert (made.marks["2.1.2"], made.marks["2.1.4"]) == ("[x]", "[~]"), made.result
+        found = Stage(mail_lab, host, client, checkout)
+        _configure(found)
+        _fill(found, tmp_path_factory.mktemp("users"))
+        yield found
+    client.power_cut()
 
 
 def _configure(stage: Stage) -> None:
