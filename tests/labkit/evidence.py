@@ -23,7 +23,7 @@ LEFT_OUT = {
     "var/log/sudo.log": "sudo's: notes every command",
     "var/lib/fail2ban/fail2ban.sqlite3": "keeps how far fail2ban has read the journal, which notes every login",
     "opt/postgres/data": "PostgreSQL's: a question may set hint bits, and a checkpoint comes when it likes",
-    "var/lib/docker/containers": "what containers say, and PostgreSQL notes every login; and when each was seen healthy",
+    "var/lib/docker/containers": "what they say, and PostgreSQL notes every login; when they were seen healthy",
     "var/lib/systemd/timesync/clock": "touched by timesyncd while it runs (systemd-timesyncd(8))",
 }
 # salt-ssh's own home on the host: Salt itself and the modules of this tree, in a directory for each login user.
