@@ -71,6 +71,9 @@ def commit(what, paths, change, login, units=()):
 def settle():
     """Begin a run: confirm what this login confirms; return what the operator must hear, "" when there is nothing.
 
+    A change that was armed and never said to be made goes back at once: this run has the host for itself, so the one
+    that armed it died in the middle, and nobody is ever going to confirm it.
+
     Raises CommandExecutionError when a change is armed that this login does not confirm: its snapshot is the only way
     back, so nothing else may be changed before it is kept or has gone back.
 
@@ -80,7 +83,12 @@ def settle():
 
         salt-ssh mail mailhost_guard.settle
     """
-    if mailhost_guard.armed():
+    entry = mailhost_guard.armed()
+    if entry and entry["changed"] is None:
+        said = mailhost_guard.revert()
+        mailhost_guard.forget_reverted()
+        return f"{said}: the run that made the change ended in the middle of it"
+    if entry:
         return __salt__["mailhost_access.confirm"]()
     if gone := mailhost_guard.reverted():
         mailhost_guard.forget_reverted()

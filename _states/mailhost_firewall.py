@@ -1,12 +1,15 @@
 """The firewall lets in what is declared, and the operator is not cut off by it."""
 
+import dataclasses
+
 from salt.exceptions import CommandExecutionError
 
 import mailhost_firewall
 import mailhost_forecast
+import mailhost_ufw
 from mailhost_result import explained, outcome
 
-__all__ = ["declared"]
+__all__ = ["declared", "logins_unlimited"]
 
 
 @explained
@@ -32,9 +35,9 @@ def declared(name, admin, services, interface, networks, vpn_port, ssh_port, pru
         raise CommandExecutionError("ufw is not installed")
     # What earlier states of a dry run would have made of sshd, and let in for it.
     seen["ssh"] = mailhost_forecast.applied(__context__, "listening", {"sshd": seen["ssh"]}).get("sshd", [])
-    if let_in := "".join(mailhost_forecast.applied(__context__, "ufw rules", {})):
+    if let_in := list(mailhost_forecast.applied(__context__, "ufw rules", {})):
         for path in mailhost_firewall.RULES.values():
-            seen["files"][path] = (seen["files"][path] or "") + let_in
+            seen["files"][path] = mailhost_ufw.with_rules(seen["files"][path] or "", let_in)
     wanted = {
         "services": services,
         "interface": interface,
@@ -58,3 +61,23 @@ def declared(name, admin, services, interface, networks, vpn_port, ssh_port, pru
         __salt__["mailhost_guard.commit"]("the firewall", paths, change, {"user": admin, **way}, ["ufw.service"])
 
     return outcome((__opts__, __context__), name, plan.changes, act, mailhost_firewall.said(wanted))
+
+
+@explained
+def logins_unlimited(name):
+    """Let ufw, where it is on already, not limit logins: six in 30 seconds are what a run itself makes.
+
+    A provider's image may come with such a rule for SSH; the firewall's own task removes it when sshd has moved.
+    """
+    limits = mailhost_firewall.limiting(__salt__["mailhost_firewall.look"]())
+    rules = {old: dataclasses.replace(old, action="allow") for old in limits}
+    changes = {"rules changed": "\n".join(f"{old} -> {new}" for old, new in rules.items())} if rules else {}
+    if __opts__["test"]:
+        for new in rules.values():
+            mailhost_forecast.note(__context__, "ufw rules", new.line(), True)
+
+    def act():
+        commands = [new.command() for new in rules.values()]
+        __salt__["mailhost_firewall.apply"]({}, {}, False, commands, False, False)
+
+    return outcome((__opts__, __context__), name, changes, act, "no rule of ufw's limits them")

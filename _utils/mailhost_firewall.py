@@ -150,6 +150,15 @@ def plan(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> Plan:
     )
 
 
+def limiting(seen: Mapping[str, Any]) -> list[Rule]:
+    """Return the rules of an active ufw that limit logins from everywhere at the ports where sshd listens."""
+    if setting(seen["files"][CONF] or "", "ENABLED").lower() != "yes":
+        return []
+    ports = {str(port) for _, port in seen["ssh"]}
+    there = dict.fromkeys(rule for path in RULES.values() for rule in parse(seen["files"][path] or ""))
+    return [rule for rule in there if rule.action == "limit" and rule.opens_everywhere(ports)]
+
+
 def judge(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Return what is not as declared, and what is let in besides: undeclared rules, hand-made files, SSH for now."""
     found = plan(wanted, seen)

@@ -1,6 +1,7 @@
 """The kernel's rules as iptables-save prints them, compared with the files that ufw loads. Pure."""
 
 import ipaddress
+import re
 import shlex
 import sys
 
@@ -96,13 +97,17 @@ def guarded(after_rules: str, kernel: str) -> bool:
 
 
 def bypassed(kernel: str) -> bool:
-    """Whether Docker is there, and something else than DOCKER-USER decides first on what it forwards."""
+    """Whether Docker is there, and something else than DOCKER-USER decides first on what it forwards.
+
+    Docker's isolation of its networks from each other, which may stand before, lets nothing in: it drops or returns.
+    """
     if not any(line.startswith(":DOCKER ") for line in kernel.splitlines()):
         return False
     forward = chain(kernel, "FORWARD")
-    return f"-j {CONTAINERS}" not in forward or any(
-        "-j DOCKER" in rule or rule.endswith("-j ACCEPT") for rule in forward[: forward.index(f"-j {CONTAINERS}")]
-    )
+    if f"-j {CONTAINERS}" not in forward:
+        return True
+    before = forward[: forward.index(f"-j {CONTAINERS}")]
+    return any(rule.endswith("-j ACCEPT") or re.search(r"-j DOCKER(?!-ISOLATION-)", rule) for rule in before)
 
 
 def foreign(kernel: str) -> list[str]:

@@ -6,6 +6,7 @@ rules made of it (its source, backend_iptables.py, _write_rules and _read_rules)
 
 import dataclasses
 import re
+from collections.abc import Iterable
 
 SSH_COMMENT = "SSH, until it is on the VPN only"
 
@@ -60,7 +61,8 @@ class Rule:
     def line(self) -> str:
         """Return the line of ufw's rules file that stands for a rule without addresses, as IPv4 has it."""
         way = f"in_{self.in_interface}" if self.in_interface else "in"
-        words = f"{self.action} {self.protocol} {self.dport} {_ANYWHERE[0]} {self.sport} {_ANYWHERE[0]} {way}"
+        app = f"{self.dapp.replace(' ', '%20')} - " if self.dapp else ""
+        words = f"{self.action} {self.protocol} {self.dport} {_ANYWHERE[0]} {self.sport} {_ANYWHERE[0]} {app}{way}"
         return f"### tuple ### {words} comment={self.comment.encode().hex()}\n"
 
     def opens_everywhere(self, ports: set[str]) -> bool:
@@ -128,6 +130,16 @@ def parse(text: str) -> list[Rule]:
             )
         )
     return found
+
+
+def with_rules(text: str, lines: Iterable[str]) -> str:
+    """Return a rules file as ufw would read it with these rules added: each takes the place of one that is there.
+
+    Params: text, the file's; lines, as ``Rule.line`` returns them.
+    """
+    places = {rule.place for line in lines for rule in parse(line)}
+    kept = [line for line in text.splitlines(keepends=True) if not any(rule.place in places for rule in parse(line))]
+    return "".join([*kept, *lines])
 
 
 def admits(text: str, protocol: str, port: int, interface: str) -> bool:

@@ -12,6 +12,7 @@ def run():
         __sls__,
         {
             f"{admin['name']} logs in with the declared keys only": state("mailhost_access.authorized_keys", **keys),
+            "ufw: logins are not limited": state("mailhost_firewall.logins_unlimited"),
             f"{admin['name']} gets in before root is locked out": state("mailhost_access.login_seen", **keys),
             "sshd: root cannot log in": state(
                 "mailhost_sshd.settings",

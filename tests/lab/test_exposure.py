@@ -24,7 +24,10 @@ pytestmark = pytest.mark.lab
 
 HERE, HERE6 = "10.100.0.25", "fd00:100::25"
 # Port 25 is declared public and 5432 for the VPN; the others nobody has declared.
-PUBLISHED = ("25:80", "5432:80", "8080:80", f"{HERE}:8083:80", "127.0.0.1:8084:80", "8053:53/udp")
+PUBLISHED = (
+    *(published for port in (25, 5432, 8080) for published in containers.everywhere(port)),
+    *(f"{HERE}:8083:80", "127.0.0.1:8084:80", "0.0.0.0:8053:53/udp", "[::]:8053:53/udp"),
+)
 UNDECLARED = (8080, 8083, 8084)
 
 
@@ -33,6 +36,7 @@ class Scene:
     """A host with a published container, somebody outside who can route to all its networks, and a peer of the VPN."""
 
     host: Host
+    checkout: Checkout
     outside: Namespace
     peer: Peer
     pillar: Mapping[str, Any]
@@ -76,25 +80,25 @@ def scene(
         assert applied.returncode == 0, applied.failed or applied.result
         configuration = checkout.salt("mail", "mailhost_vpn.peer_config", "laptop")
         assert configuration.returncode == 0, configuration
-        containers.engine(host)
+        containers.prepare(host)
         own = containers.publish(host, "web", PUBLISHED)
-        # Docker came after the firewall; the firewall has nothing to do about it.
+        # The container came after the firewall, which has nothing to do about it.
         again = checkout.apply("firewall.rules")
         assert (again.returncode, again.changed) == (0, {}), again.result
-    _background_done(host)
-    _kept(host, "exposed")
-    made = Scene(host, outside, peer, mailhost_pillar.plain(mailhost_pillar.parse(pillar)), own)
+        _background_done(host)
+        _kept(host, "exposed")
+        made = Scene(host, checkout, outside, peer, mailhost_pillar.plain(mailhost_pillar.parse(pillar)), own)
 
-    def started() -> Scene:
-        _started(host, "exposed")
-        for network in (f"{HERE}/32", f"{HERE6}/128", *containers.BRIDGES):
-            family, way = ("-6", host.ipv6) if ":" in network else ("-4", host.ipv4)
-            outside.run(["ip", family, "route", "replace", network, "via", way])
-        peer.connect(configuration.stdout)
-        return made
+        def started() -> Scene:
+            _started(host, "exposed")
+            for network in (f"{HERE}/32", f"{HERE6}/128", *containers.BRIDGES):
+                family, way = ("-6", host.ipv6) if ":" in network else ("-4", host.ipv4)
+                outside.run(["ip", family, "route", "replace", network, "via", way])
+            peer.connect(configuration.stdout)
+            return made
 
-    yield started
-    peer.disconnect()
+        yield started
+        peer.disconnect()
 
 
 @pytest.fixture(scope="module")
@@ -180,12 +184,26 @@ def test_the_scan_would_find_it(scene: Callable[[], Scene]) -> None:
     assert found(open_) == []
 
 
+def guards(host: Host) -> list[str]:
+    """Return the kernel's rules that keep containers and the VPN's address, without Docker's own after them."""
+    chains = ("DOCKER-USER", "mailhost-vpn", "ufw-before-input", "ufw6-before-input")
+    saved = [host.run([tool, "-t", "filter"]).stdout for tool in ("iptables-save", "ip6tables-save")]
+    rules = [line for text in saved for line in text.splitlines() if line.startswith("-A")]
+    return [rule for rule in rules if rule.split()[1] in chains and rule != "-A DOCKER-USER -j RETURN"]
+
+
 @pytest.mark.parametrize("event", ["ufw reload", "systemctl restart docker", "systemctl restart ufw", "reboot"])
 def test_containers_stay_unreachable(scene: Callable[[], Scene], event: str) -> None:
     after = scene()
+    before = guards(after.host)
+    assert sum(line.startswith("-A DOCKER-USER") for line in before) > 2
     if event == "reboot":
         after.host.reboot(port=None)
     else:
         after.host.run(["sh", "-euc", event])
     assert found(after) == []
     assert answers(after.outside, after.host.ipv4, 25)
+    assert guards(after.host) == before
+    mark, evidence = after.checkout.tracker()["1.5.1"]
+    assert mark == "[~]"
+    assert evidence == "SSH comes in from everywhere while sshd listens on port 2288 there"

@@ -1,6 +1,7 @@
 """The firewall: ufw's files read, compared with what is declared, and what is then done; on files of real hosts."""
 
 import copy
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -428,12 +429,23 @@ def test_docker_takes_over_the_chain_that_ufw_made() -> None:
     [
         ("-A FORWARD -j DOCKER-USER\n", ""),
         ("-A FORWARD -j DOCKER-USER\n", "-A FORWARD -o docker0 -j ACCEPT\n-A FORWARD -j DOCKER-USER\n"),
+        ("-A FORWARD -j DOCKER-USER\n", "-A FORWARD -j DOCKER-FORWARD\n-A FORWARD -j DOCKER-USER\n"),
     ],
 )
 def test_a_way_around_the_chain_is_seen(old: str, new: str) -> None:
     kernel = case("with-docker", "iptables-save")
     assert old in kernel
     assert mailhost_iptables.bypassed(kernel.replace(old, new))
+
+
+def test_isolation_before_the_chain_is_no_way_around_it() -> None:
+    """So it stands after a restart of Docker with live-restore."""
+    kernel = case("with-docker", "iptables-save")
+    user, isolation = "-A FORWARD -j DOCKER-USER\n", "-A FORWARD -j DOCKER-ISOLATION-STAGE-1\n"
+    assert user in kernel
+    assert isolation in kernel
+    moved = kernel.replace(isolation, "").replace(user, isolation + user)
+    assert not mailhost_iptables.bypassed(moved)
 
 
 @pytest.mark.parametrize(
@@ -572,3 +584,28 @@ def test_rules_that_cannot_be_are_refused(rules: Any, sentence: str) -> None:
 
 def test_one_port_may_have_both_protocols() -> None:
     assert parsed([{"port": 443, "protocol": name, "from": "public", "comment": "x"} for name in ("tcp", "udp")]) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (["limit tcp 22 0.0.0.0/0 any 0.0.0.0/0 in"], ["limit 22/tcp"]),
+        (["limit any 22 0.0.0.0/0 any 0.0.0.0/0 in"], ["limit 22"]),
+        (["limit tcp 22 0.0.0.0/0 any 0.0.0.0/0 OpenSSH - in"], ["limit in from any to any app OpenSSH"]),
+        (["allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in", "limit tcp 587 0.0.0.0/0 any 0.0.0.0/0 in"], []),
+        (["limit tcp 22 0.0.0.0/0 any 192.0.2.0/24 in"], []),
+    ],
+)
+def test_rules_that_limit_logins(lines: list[str], found: list[str]) -> None:
+    text = "".join(f"### tuple ### {line}\n" for line in lines)
+    there = seen("fresh-install", SSHD_FRESH)
+    there["files"][mailhost_firewall.RULES[4]] = text
+    there["files"][mailhost_firewall.CONF] = "ENABLED=no\n"
+    assert mailhost_firewall.limiting(there) == []
+    there["files"][mailhost_firewall.CONF] = "ENABLED=yes\n"
+    limits = mailhost_firewall.limiting(there)
+    assert list(map(str, limits)) == found
+    # As a dry run foresees it: the rule that lets them in is in the place of the one that limits them.
+    allowed = [dataclasses.replace(rule, action="allow") for rule in limits]
+    after = mailhost_ufw.parse(mailhost_ufw.with_rules(text, [rule.line() for rule in allowed]))
+    assert after == [rule for rule in mailhost_ufw.parse(text) if rule not in limits] + allowed

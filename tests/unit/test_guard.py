@@ -1,5 +1,6 @@
 """Which login confirms a change of access, and what the host may ask of the workstation."""
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 import mailhost_guard
 import mailhost_progress
+from compiled import ROOT
 
 ARMED = {
     "what": "sshd",
@@ -106,3 +108,38 @@ def test_what_was_not_there_is_removed(tmp_path: Path, monkeypatch: pytest.Monke
     mailhost_guard._put_back(str(tmp_path / "file"), tmp_path / "failed")
     mailhost_guard._put_back(str(tmp_path / "never"), tmp_path / "failed")
     assert not (tmp_path / "file").exists()
+
+
+@pytest.mark.parametrize(
+    ("armed", "gone", "said"),
+    [
+        (
+            {**ARMED, "changed": None},
+            ["back"],
+            "sshd: as it was: the run that made the change ended in the middle of it",
+        ),
+        (ARMED, [], "sshd: confirmed"),
+        (None, [], ""),
+    ],
+)
+def test_a_run_begins_with_what_the_one_before_left(
+    monkeypatch: pytest.MonkeyPatch, armed: dict[str, Any] | None, gone: list[str], said: str
+) -> None:
+    spec = importlib.util.spec_from_file_location("guard_module", ROOT / "_modules/mailhost_guard.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    vars(module).update(__salt__={"mailhost_access.confirm": lambda: "sshd: confirmed"})
+    done: list[str] = []
+    monkeypatch.setattr(mailhost_guard, "armed", lambda: armed)
+    monkeypatch.setattr(mailhost_guard, "reverted", lambda: None)
+    monkeypatch.setattr(mailhost_guard, "forget_reverted", lambda: None)
+
+    def revert() -> str:
+        done.append("back")
+        return "sshd: as it was"
+
+    monkeypatch.setattr(mailhost_guard, "revert", revert)
+    assert module.settle() == said
+    assert done == gone
