@@ -162,7 +162,7 @@ def _identifier(directory):
 
 
 def certificates():
-    """Return which certificates are there, what the server's is for, and how many days are left of it.
+    """Return which certificates are there, whose, what the server's is for, and how many days are left of it.
 
     CLI Example:
 
@@ -171,10 +171,13 @@ def certificates():
         salt-ssh mail mailhost_postgres.certificates
     """
     files = {
-        "ca": (f"{mailhost_postgres.CA}/ca.key", f"{mailhost_postgres.TLS}/ca.crt"),
+        "ca": (f"{mailhost_postgres.CA}/ca.key", f"{mailhost_postgres.CA}/ca.crt"),
         "server": (f"{mailhost_postgres.TLS}/server.key", f"{mailhost_postgres.TLS}/server.crt"),
     }
     found = {name: all(map(os.path.exists, pair)) for name, pair in files.items()}
+    # One from the pillar may stand in the place of our own.
+    look = __salt__["mailhost_file.look"]
+    found["own"] = look(f"{mailhost_postgres.TLS}/ca.crt").get("text") == look(files["ca"][1]).get("text")
     found.update(names=[], days_left=None)
     if found["server"]:
         argv = ["openssl", "x509", "-noout", "-enddate", "-dateopt", "iso_8601", "-ext", "subjectAltName", "-in"]
@@ -203,7 +206,7 @@ def make_certificate(names, uid, authority):
     """
     new = ["openssl", "req", "-x509", "-noenc", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     run = __salt__["mailhost_run.program"]
-    ca_key, ca = f"{mailhost_postgres.CA}/ca.key", f"{mailhost_postgres.TLS}/ca.crt"
+    ca_key, ca = f"{mailhost_postgres.CA}/ca.key", f"{mailhost_postgres.CA}/ca.crt"
     # 0700 and root's: the keys are nobody's to read before they have their owner.
     with tempfile.TemporaryDirectory(prefix="mailhost.") as place:
         made = {name: f"{place}/{name}" for name in ("ca.key", "ca.crt", "server.key", "server.crt")}
@@ -218,6 +221,7 @@ def make_certificate(names, uid, authority):
             run([*new, *days, *usage, "-keyout", made["ca.key"], "-out", made["ca.crt"]])
             _put(made["ca.key"], ca_key, "0", "0600")
             _put(made["ca.crt"], ca, "0", "0644")
+        _put(ca, f"{mailhost_postgres.TLS}/ca.crt", "0", "0644")
         days = ["-days", str(mailhost_postgres.DAYS), "-subj", "/CN=postgresql", "-CA", ca, "-CAkey", ca_key]
         usage = ["-addext", f"subjectAltName={','.join(names)}", "-addext", "extendedKeyUsage=serverAuth"]
         usage += ["-addext", "basicConstraints=critical,CA:FALSE"]

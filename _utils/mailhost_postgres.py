@@ -195,7 +195,8 @@ def plan_own_certificate(found: Mapping[str, Any], wanted: list[str], days_left:
     """Return what of the host's own certificates is to be made.
 
     found
-        ``ca`` and ``server``: whether key and certificate are both there; ``names`` of the server's certificate.
+        ``ca`` and ``server``: whether key and certificate are both there; ``own``: whether clients are given our own
+        authority; ``names`` of the server's certificate.
     wanted
         The names it should be for.
     days_left
@@ -211,7 +212,7 @@ def plan_own_certificate(found: Mapping[str, Any], wanted: list[str], days_left:
         changes["certificate"] = {"old": f"for {', '.join(found['names'])}", "new": new}
     elif days_left < RENEW_DAYS:
         changes["certificate"] = {"old": "about to end", "new": new}
-    elif changes:
+    elif changes or not found["own"]:
         changes["certificate"] = {"old": "of another authority", "new": new}
     return changes
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -112,6 +115,46 @@ def test_the_superuser_comes_in_as_root_on_the_host_only(converged: Host) -> Non
         assert words in told.stderr, told.stderr
 
 
+def test_the_container_can_do_little(converged: Host) -> None:
+    found = json.loads(converged.run(["docker", "inspect", "mailserver-postgres"]).stdout)[0]
+    limits, config = found["HostConfig"], found["Config"]
+    assert limits["CapDrop"] == ["ALL"]
+    assert limits["ReadonlyRootfs"]
+    assert limits["SecurityOpt"] == ["no-new-privileges:true"]
+    assert config["User"] == "999:999"
+    assert not limits["Privileged"]
+    # No secret is in its environment, for there is none: the superuser has no password.
+    assert {entry.partition("=")[0] for entry in config["Env"]} == {"PATH", "LANG", "PG_MAJOR", "PG_VERSION", "PGDATA"}
+    written = {mount["Destination"] for mount in found["Mounts"] if mount["RW"]}
+    own = {"/opt/postgres/wal_archive", "/opt/postgres/backups", "/run/mailserver-postgres"}
+    assert written == {"/var/lib/postgresql/data", *own}
+    assert _sql(converged, "select rolpassword is null from pg_authid where rolname = 'postgres'") == "t"
+
+
+def test_a_given_certificate_and_ipv6(converged: Host, checkout: Checkout, exact: Exact, tmp_path: Path) -> None:
+    """Another authority's, for a host that has an IPv6 address in the VPN too; with another's key it is refused."""
+    _healthy(converged)
+    tls = _certificate(tmp_path, "IP:10.100.0.25,IP:fd00:100::25")
+    pillar = {**checkout.good_pillar(converged), "vpn": {"address6": "fd00:100::25/64"}}
+    checkout.pillar({**pillar, "postgres": {"tls": {**tls, "key": _certificate(tmp_path, "IP:10.0.0.1")["key"]}}})
+    said = checkout.apply(SLS).failed["PostgreSQL: its certificate"]
+    assert said == "postgres.tls: certificate and key: key values mismatch"
+
+    checkout.pillar({**pillar, "postgres": {"tls": tls}})
+    found = exact("postgres: given certificate, IPv6", converged, checkout, SLS)
+    assert set(found.real.changed["PostgreSQL: its certificate"]) == {"ca", "certificate", "key"}
+    assert "PRIVATE" not in found.dry.result.stdout + found.real.result.stdout
+    assert "[fd00:100::25]:5432" in converged.run(["ss", "-Hltn"]).stdout
+    assert "fd00:100::/64" in converged.read(HBA)
+    shown = ["openssl", "x509", "-noout", "-ext", "subjectAltName", "-in", f"{PROJECT}/tls/server.crt"]
+    assert "10.100.0.25" in converged.run(shown).stdout
+
+    checkout.pillar(pillar)
+    run = checkout.apply(SLS)
+    assert set(run.changed["PostgreSQL: its certificate"]) == {"certificate"}
+    assert converged.read(f"{PROJECT}/tls/ca.crt") == converged.read(f"{PROJECT}/ca/ca.crt") != tls["ca"]
+
+
 def test_it_comes_up_without_the_vpn_and_ends_cleanly(converged: Host, checkout: Checkout) -> None:
     """A boot in which the tunnel never comes, then a power cut."""
     _healthy(converged)
@@ -167,6 +210,29 @@ def test_a_major_version_is_made_as_the_page_says(converged: Host, checkout: Che
     assert _sql(converged, "select rolpassword from pg_authid where rolname = 'eve'") == password
     assert converged.run(["cat", "/opt/postgres/data.before/PG_VERSION"]).stdout == "17\n"
     assert not checkout.apply(SLS).changed
+
+
+def _certificate(place: Path, names: str) -> dict[str, str]:
+    """Return a certificate for some names that is its own authority, with its key."""
+    new = [
+        "openssl",
+        "req",
+        "-x509",
+        "-nodes",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-days",
+        "9",
+    ]
+    subprocess.run(
+        [*new, "-subj", "/CN=x", "-addext", f"subjectAltName={names}", "-keyout", place / "key", "-out", place / "crt"],
+        check=True,
+        capture_output=True,
+    )
+    crt = (place / "crt").read_text(encoding="utf-8")
+    return {"ca": crt, "certificate": crt, "key": (place / "key").read_text(encoding="utf-8")}
 
 
 def _sql(host: Host, query: str) -> str:

@@ -128,8 +128,13 @@ def test_a_certificate_is_read() -> None:
     ],
 )
 def test_when_a_certificate_is_made(ca: bool, server: bool, names: Any, days_left: Any, changes: set[str]) -> None:
-    found = {"ca": ca, "server": server, "names": names}
+    found = {"ca": ca, "server": server, "own": True, "names": names}
     assert set(mailhost_postgres.plan_own_certificate(found, NAMES, days_left)) == changes
+
+
+def test_a_given_certificate_that_is_taken_away_gives_way_to_an_own_one() -> None:
+    found = {"ca": True, "server": True, "own": False, "names": NAMES}
+    assert set(mailhost_postgres.plan_own_certificate(found, NAMES, 100.0)) == {"certificate"}
 
 
 RULES = [
