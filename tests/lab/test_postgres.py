@@ -158,7 +158,7 @@ def test_a_given_certificate_and_ipv6(converged: Host, checkout: Checkout, exact
 def test_it_comes_up_without_the_vpn_and_ends_cleanly(converged: Host, checkout: Checkout) -> None:
     """A boot in which the tunnel never comes, then a power cut."""
     _healthy(converged)
-    converged.run(["sh", "-euc", f"{TABLE}; systemctl disable wg-quick@wg0"])
+    converged.run(["sh", "-euc", f"{TABLE}; systemctl mask wg-quick@wg0"])
     converged.reboot(port=None)
     _healthy(converged)
     assert "10.100.0.25" not in converged.run(["ip", "address"]).stdout

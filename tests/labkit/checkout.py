@@ -26,7 +26,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 ENVIRONMENTS = ("dev", "staging", "prod")
 # What salt-ssh reads; the roster and the pillars are not copied, they are the test's.
 _PARTS = ("Saltfile", "etc", "salt", "workstation", "_*")
-_SECONDS = 300
+_SECONDS = 900  # a whole tree on a host of one of several tests, on two processors
 
 
 @dataclass(frozen=True)
