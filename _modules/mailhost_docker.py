@@ -10,7 +10,7 @@ from salt.exceptions import CommandExecutionError
 
 import mailhost_docker
 
-__all__ = ["ask", "codename", "compose_version", "configure", "members", "set_member", "tried"]
+__all__ = ["ask", "codename", "compose_version", "configure", "has_bridge", "members", "set_member", "tried"]
 
 SOCKET = "/run/docker.sock"
 
@@ -111,6 +111,18 @@ def configure(settings, live):
     __salt__["mailhost_file.replace"](mailhost_docker.CONFIG, mailhost_docker.text(settings))
     if live and __salt__["mailhost_service.look"](mailhost_docker.UNIT)["active"] == "active":
         __salt__["mailhost_service.act"](mailhost_docker.UNIT, "reload")
+
+
+def has_bridge():
+    """Return whether the bridge is there that the daemon makes when it starts.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_docker.has_bridge
+    """
+    return os.path.isdir(f"/sys/class/net/{mailhost_docker.BRIDGE}")
 
 
 def members():

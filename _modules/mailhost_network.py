@@ -176,7 +176,7 @@ def set_resolvers(files, owner, resolvers, name):
         for path, text in files.items():
             pathlib.Path(path).parent.mkdir(mode=0o755, exist_ok=True)
             __salt__["mailhost_file.replace"](path, text)
-        _read_anew(owner)
+        _read_anew(owner, files)
         used = look()["resolvers"]
         if not mailhost_network.in_use(resolvers, used, owner):
             raise CommandExecutionError(f"{', '.join(used) or 'no resolvers'} in use, not {', '.join(resolvers)}")
@@ -185,12 +185,15 @@ def set_resolvers(files, owner, resolvers, name):
     except (CommandExecutionError, OSError) as error:
         for path, kept in before.items():
             _put_back(path, kept)
-        _read_anew(owner)
+        _read_anew(owner, files)
         raise CommandExecutionError(f"network.resolvers: {error}; the resolvers before are back") from None
 
 
-def _read_anew(owner):
-    """Let whoever answers lookups read its files."""
+def _read_anew(owner, files):
+    """Let whoever answers lookups, and who would write /etc/resolv.conf, read those of these files that are theirs."""
+    manager = "NetworkManager.service"
+    if mailhost_network.NETWORK_MANAGER in files and __salt__["mailhost_service.look"](manager)["active"] == "active":
+        __salt__["mailhost_service.act"](manager, "reload")
     if owner == "systemd-resolved":
         __salt__["mailhost_service.act"]("systemd-resolved.service", "reset-failed", "restart")
         # It is there a moment before it answers.

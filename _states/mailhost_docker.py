@@ -51,6 +51,10 @@ def configured(name):
         raise CommandExecutionError(f"{name}: is a {found['kind']}, not a file; move it away and apply again")
     settings = mailhost_docker.parse(found.get("text"))
     changes = mailhost_docker.plan(settings)
+    if __opts__["test"] and not __salt__["mailhost_docker.has_bridge"]():
+        mailhost_forecast.note(__context__, "interfaces", mailhost_docker.BRIDGE, True)
+        for key, value in mailhost_docker.FORWARDS.items():
+            mailhost_forecast.note(__context__, "sysctl", key, value)
     if changes:
         __salt__["mailhost_docker.tried"](mailhost_docker.merged(settings))
     return outcome(

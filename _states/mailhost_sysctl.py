@@ -17,7 +17,11 @@ def managed(name, files):
     """
     keys = [key for settings in files.values() for key in settings]
     forecast = mailhost_forecast.applied(__context__, "sysctl", {})
-    live = mailhost_sysctl.foreseen(__salt__["mailhost_sysctl.read"](keys), forecast)
+    live = __salt__["mailhost_sysctl.read"](keys)
+    if coming := mailhost_forecast.applied(__context__, "interfaces", {}):
+        defaults = __salt__["mailhost_sysctl.read"]([key.replace("*", "default") for key in keys if "*" in key])
+        live = mailhost_sysctl.with_interfaces(live, defaults, coming)
+    live = mailhost_sysctl.foreseen(live, forecast)
     texts = {path: forecast.get(path, __salt__["mailhost_file.look"](path).get("text")) for path in files}
     changes, refused = mailhost_sysctl.plan(files, live, texts)
     if __opts__["test"]:

@@ -9,6 +9,10 @@ from salt.exceptions import CommandExecutionError
 UNIT = "docker.service"
 CONFIG = "/etc/docker/daemon.json"
 SOURCE = "/etc/apt/sources.list.d/docker.sources"
+# What the daemon does to the network when it starts: its bridge, and forwarding, with which the kernel stops taking
+# redirects (its Documentation/networking/ip-sysctl.rst, accept_redirects).
+BRIDGE = "docker0"
+FORWARDS = {"net.ipv4.ip_forward": "1", "net.ipv4.conf.all.accept_redirects": "0"}
 # systemd.unit(5): what stands here holds for every unit whose name begins with docker- and ends in .scope.
 SCOPES = "/etc/systemd/system/docker-.scope.d/mailhost.conf"
 GROUP = "docker"

@@ -8,6 +8,7 @@ Python's own library, and it works with no Salt on the host.
 """
 
 import argparse
+import fcntl
 import functools
 import json
 import os
@@ -20,7 +21,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 PROGRAM = pathlib.Path("/usr/local/sbin/mailhost-guard")
 HOME = pathlib.Path("/var/lib/mailhost/guard")
@@ -72,6 +76,24 @@ def forget_reverted() -> None:
     (HOME / "reverted.json").unlink(missing_ok=True)
 
 
+def _alone(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let a function wait for another one's end, in whichever process that is.
+
+    Who confirms says so first and tidies up after: the run would otherwise arm its next change in the middle of that,
+    and lose its snapshot and its timer.
+    """
+
+    @functools.wraps(function)
+    def alone(*arguments: _P.args, **named: _P.kwargs) -> _R:
+        HOME.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with open(HOME.with_name(f"{HOME.name}.lock"), "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return function(*arguments, **named)
+
+    return alone
+
+
+@_alone
 def arm(what: str, paths: Iterable[str], units: Iterable[str], login: dict[str, Any], seconds: int) -> dict[str, Any]:
     """Take a snapshot and start the timer; return what ``armed()`` then returns.
 
@@ -133,6 +155,7 @@ def changed() -> None:
         _write("armed.json", {**entry, "changed": _now(), "boot": _boot()})
 
 
+@_alone
 def confirm(token: str | None) -> str:
     """Disarm, when this process belongs to a login by the changed way that began after the change; return what it was.
 
@@ -207,6 +230,7 @@ def _session(user: str, pid: int, child: int) -> dict[str, Any] | None:
     return {"user": user, "address": address, "port": int(words[3]), "began": began, "boot": _boot()}
 
 
+@_alone
 def revert() -> str:
     """Put everything back as the snapshot has it, every step whatever the others do; return what it was.
 

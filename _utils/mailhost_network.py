@@ -13,18 +13,22 @@ UPLINKS = "/run/systemd/resolve/resolv.conf"  # whom systemd-resolved asks, the 
 HOSTS = "/etc/hosts"
 HOSTNAME = "/etc/hostname"
 RESOLVED = "/etc/systemd/resolved.conf.d/90-mailhost.conf"
+NETWORK_MANAGER = "/etc/NetworkManager/conf.d/90-mailhost.conf"
 CLOUD = "/etc/cloud/cloud.cfg.d/99-mailhost.cfg"
 CLOUD_HOSTS = "/etc/cloud/templates/hosts.debian.tmpl"
 HEAD = "# Managed by Salt (network.interfaces): changes made here are lost.\n"
 BEGIN, END = "# BEGIN mailhost: changes made here are lost\n", "# END mailhost\n"
 
 # What writes /etc/resolv.conf on its own, and how each is told to leave it alone: the program that shows that it is
-# here, the file, and what the file must say. dhclient-script(8), dhcpcd.conf(5), resolvconf.conf(5) of openresolv;
-# Debian's own resolvconf leaves a file alone that is no link of its making.
+# here, the file, and what the file must say. dhclient-script(8), dhcpcd-run-hooks(8), resolvconf.conf(5) of openresolv,
+# NetworkManager.conf(5); Debian's own resolvconf leaves a file alone that is no link of its making. A dhcpcd that runs
+# reads its hooks at each renewal, but dhcpcd.conf only when it starts, and telling it to read that takes the host's
+# address away for seconds.
 WRITERS = {
     "dhclient": ("/usr/sbin/dhclient", "/etc/dhcp/dhclient-enter-hooks.d/mailhost", "make_resolv_conf() { :; }\n"),
-    "dhcpcd": ("/usr/sbin/dhcpcd", "/etc/dhcpcd.conf", "nohook resolv.conf\n"),
+    "dhcpcd": ("/usr/sbin/dhcpcd", "/etc/dhcpcd.enter-hook", 'skip_hooks="$skip_hooks resolv.conf"\n'),
     "openresolv": ("/usr/lib/resolvconf/libc", "/etc/resolvconf.conf", "resolvconf=NO\n"),
+    "NetworkManager": ("/usr/sbin/NetworkManager", NETWORK_MANAGER, "[main]\ndns=none\n"),
 }
 
 
@@ -136,9 +140,9 @@ def resolver_files(
     return files
 
 
-def _saying(text: str, line: str) -> str:
-    """Return a text that has a line; when it had not, at the top, since what stands below may be of one interface."""
-    return text if line in text.splitlines(keepends=True) else f"{HEAD}{line}\n{text}"
+def _saying(text: str, lines: str) -> str:
+    """Return a text that has these lines; when it had not, at the top: what stands below may end before them."""
+    return text if f"\n{lines}" in f"\n{text}" else f"{HEAD}{lines}\n{text}"
 
 
 def nameservers(text: str) -> list[str]:

@@ -40,6 +40,22 @@ def foreseen(live: Mapping[str, Mapping[str, Any]], forecast: Mapping[str, str])
     }
 
 
+def with_interfaces(
+    live: Mapping[str, Mapping[str, Any]], defaults: Mapping[str, Mapping[str, Any]], names: Iterable[str]
+) -> dict[str, dict[str, Any]]:
+    """Return live settings as they would be with more network interfaces: a new one has what ``default`` has.
+
+    Params: defaults, what ``mailhost_sysctl.read`` found of the keys with ``default`` for their ``*``; names, of the
+    interfaces.
+    """
+    found = {key: dict(entries) for key, entries in live.items()}
+    for key in found:
+        for entry in defaults.get(key.replace("*", "default"), {}).values() if "*" in key else ():
+            for name in names:
+                found[key].setdefault(key.replace("*", name), entry)
+    return found
+
+
 def reason(entries: Mapping[str, Any]) -> str:
     """Return why a key cannot be set here, "" when it can.
 

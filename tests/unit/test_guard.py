@@ -1,6 +1,8 @@
 """Which login confirms a change of access, and what the host may ask of the workstation."""
 
 import importlib.util
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +145,22 @@ def test_a_run_begins_with_what_the_one_before_left(
     monkeypatch.setattr(mailhost_guard, "revert", revert)
     assert module.settle() == said
     assert done == gone
+
+
+def test_who_tidies_up_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A confirmation says so before it has removed the timer; the next change is not armed in the middle of that."""
+    monkeypatch.setattr(mailhost_guard, "HOME", tmp_path / "guard")
+    order = []
+
+    def tidying() -> None:
+        order.append("begun")
+        time.sleep(0.3)
+        order.append("tidied up")
+
+    slow = threading.Thread(target=mailhost_guard._alone(tidying))
+    slow.start()
+    while not order:
+        time.sleep(0.01)
+    mailhost_guard._alone(lambda: order.append("armed"))()
+    slow.join()
+    assert order == ["begun", "tidied up", "armed"]

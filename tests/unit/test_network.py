@@ -93,17 +93,19 @@ def test_files_for_systemd_resolved() -> None:
 
 
 def test_files_where_the_resolvers_file_is_ours() -> None:
-    dhcpcd = "hostname\ninterface enp1s0\nslaac private\n"
-    writers = {"dhcpcd": dhcpcd, "dhclient": None, "openresolv": "resolvconf=NO\n"}
+    dhcpcd = 'case "$reason" in BOUND) exit 0;; esac\n'
+    writers = {"dhcpcd": dhcpcd, "dhclient": None, "openresolv": "resolvconf=NO\n", "NetworkManager": None}
     files = mailhost_network.resolver_files(["9.9.9.9"], [], "nobody", writers)
     assert mailhost_network.nameservers(files["/etc/resolv.conf"]) == ["9.9.9.9"]
     assert "search" not in files["/etc/resolv.conf"]
-    # At the top: below "interface" it would hold for that one only.
-    assert files["/etc/dhcpcd.conf"] == f"{mailhost_network.HEAD}nohook resolv.conf\n\n{dhcpcd}"
+    # At the top: what stands there may end before a line at its end.
+    skip = 'skip_hooks="$skip_hooks resolv.conf"'
+    assert files["/etc/dhcpcd.enter-hook"] == f"{mailhost_network.HEAD}{skip}\n\n{dhcpcd}"
     assert "make_resolv_conf() { :; }\n" in files["/etc/dhcp/dhclient-enter-hooks.d/mailhost"]
     assert files["/etc/resolvconf.conf"] == "resolvconf=NO\n"
-    again = mailhost_network.resolver_files(["9.9.9.9"], [], "nobody", {"dhcpcd": files["/etc/dhcpcd.conf"]})
-    assert again["/etc/dhcpcd.conf"] == files["/etc/dhcpcd.conf"]
+    assert files[mailhost_network.NETWORK_MANAGER].endswith("\n[main]\ndns=none\n\n")
+    found = {name: files[mailhost_network.WRITERS[name][1]] for name in writers}
+    assert mailhost_network.resolver_files(["9.9.9.9"], [], "nobody", found) == files
 
 
 def test_resolvers_of_leases_stand_behind_the_declared_ones() -> None:

@@ -194,3 +194,13 @@ def test_debian_s_security_archive(sources: list[str], known: bool, uri: str) ->
     assert found is known
     assert uri in text and bool(uri) == bool(text)
     assert "Suites: trixie-security\n" in text or not text
+
+
+def test_an_interface_that_is_to_come_has_what_default_has() -> None:
+    key = "net.ipv4.conf.*.send_redirects"
+    there = {"net.ipv4.conf.eth0.send_redirects": {"value": "0", "writable": True}}
+    default = {"net.ipv4.conf.default.send_redirects": {"value": "1", "writable": True}}
+    live = {key: there, "a": {"a": {"value": "1", "writable": True}}}
+    found = mailhost_sysctl.with_interfaces(live, {key.replace("*", "default"): default}, ["docker0", "eth0"])
+    assert found["a"] == live["a"]
+    assert found[key] == {**there, "net.ipv4.conf.docker0.send_redirects": {"value": "1", "writable": True}}
