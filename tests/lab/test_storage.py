@@ -20,8 +20,8 @@ CONTENT = """
 install -D -o 1234 -g 1234 -m 640 /dev/null /var/mail/vmail/example.org/ada/new/1
 install -D -o 70 -g 70 -m 604 /dev/null /opt/postgres/data/base/1/2
 """
-# Everything below the directories, but not what the task itself owns.
-INSIDE = "find /var/mail/vmail /opt/postgres/data -mindepth 1 -printf '%p %U:%G %m %T@ %s\\n' | sort"
+# What is theirs; a database that runs there writes its own files all the time.
+INSIDE = "find /var/mail/vmail/* /opt/postgres/data/base/1/2 -printf '%p %U:%G %m %T@ %s\\n' 2>/dev/null | sort"
 
 
 @dataclass(frozen=True)
