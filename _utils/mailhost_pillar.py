@@ -12,6 +12,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
 import mailhost_hardening
 
 REQUIRED = object()
@@ -163,6 +166,9 @@ KEY_TYPES = (
     "sk-ecdsa-sha2-nistp256@openssh.com",
 )
 
+# As sshd's RequiredRSASize (control S05): a shorter key would open the host until the moment it is hardened.
+RSA_BITS = 3072
+
 
 def public_key(value: Any) -> str:
     """Parse one public key as a line of authorized_keys(5) without options: type, base64, comment."""
@@ -179,7 +185,19 @@ def public_key(value: Any) -> str:
     # RFC 4253 section 6.6: the blob begins with the length of the type's name and the name.
     if blob[4 : 4 + int.from_bytes(blob[:4], "big")] != words[0].encode():
         raise Invalid(f"{value!r} is a damaged public key: its two halves do not belong together")
+    if words[0] == "ssh-rsa" and _rsa_bits(words) < RSA_BITS:
+        raise Invalid(f"{value!r} is an RSA key of less than {RSA_BITS} bits, which sshd will refuse: use ed25519")
     return " ".join(words)
+
+
+def _rsa_bits(words: list[str]) -> int:
+    """Return the length of an RSA key."""
+    try:
+        key = serialization.load_ssh_public_key(" ".join(words[:2]).encode())
+    except ValueError:
+        raise Invalid(f"{' '.join(words)!r} is a damaged public key: its second word is no RSA key") from None
+    assert isinstance(key, rsa.RSAPublicKey)
+    return key.key_size
 
 
 def public_keys(value: Any) -> tuple[str, ...]:

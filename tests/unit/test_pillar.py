@@ -4,6 +4,8 @@ import copy
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 import yaml
 
 import mailhost_pillar
@@ -107,3 +109,19 @@ def test_a_private_key_is_refused_without_being_said() -> None:
     (sentence,) = sentences(changed("access.admin.ssh_keys", ["-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0"]))
     assert "private key" in sentence
     assert "c2VjcmV0" not in sentence
+
+
+@pytest.mark.parametrize(("bits", "refused"), [(2048, True), (3072, False)])
+def test_an_rsa_key_that_sshd_would_refuse_is_refused_here(bits: int, refused: bool) -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits).public_key()
+    line = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode() + " ada"
+    if not refused:
+        assert mailhost_pillar.public_key(line) == line
+        return
+    with pytest.raises(mailhost_pillar.Invalid, match="RSA key of less than 3072 bits"):
+        mailhost_pillar.public_key(line)
+
+
+def test_a_damaged_rsa_key_is_refused() -> None:
+    with pytest.raises(mailhost_pillar.Invalid, match="its second word is no RSA key"):
+        mailhost_pillar.public_key("ssh-rsa AAAAB3NzaC1yc2EAAAAD")
