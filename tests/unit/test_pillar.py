@@ -4,9 +4,9 @@ import copy
 from typing import Any
 
 import pytest
+import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-import yaml
 
 import mailhost_pillar
 from compiled import GOOD, KEY, ROOT
