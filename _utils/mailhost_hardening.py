@@ -581,10 +581,14 @@ CONTROLS: tuple[Control, ...] = (
             "package": {"aide": "installed", "aide-common": "installed", "debsums": "installed"},
             "unit": {"dailyaidecheck.timer": "runs"},
             "debsums": {"CRON_CHECK": "weekly"},
-            # The tools that would hide what auditd saw.
             "aide": {
-                f"/sbin/{tool}": "p+i+n+u+g+s+b+acl+selinux+xattrs+sha512"
-                for tool in ("auditctl", "auditd", "ausearch", "aureport", "autrace", "augenrules")
+                # One that nobody can forge is enough (Lynis FINT-4402); Debian computes all there are.
+                "Checksums": "= sha512",
+                # The tools that would hide what auditd saw.
+                **{
+                    f"/sbin/{tool}": "p+i+n+u+g+s+b+acl+selinux+xattrs+sha512"
+                    for tool in ("auditctl", "auditd", "ausearch", "aureport", "autrace", "augenrules")
+                },
             },
             "integrity": {"database": "is there or being built"},
         },

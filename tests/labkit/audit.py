@@ -2,7 +2,8 @@
 
 Lynis, ssh-audit and OpenSCAP are Debian 13's own packages. Its ssg-debian knows Debian 12 at most and has no profile of
 CIS; a data stream for Debian 13 (ComplianceAsCode/content, `./build_product debian13`) is used instead when
-MAILHOST_SSG_DATASTREAM names one.
+MAILHOST_SSG_DATASTREAM names one. Its checks of sshd read /etc/ssh/sshd_config and none of the files that it includes, so
+they are given what sshd itself says its configuration is (`sshd -T`) in that place, before and after alike.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ def _openscap(host: Host, datastream: Path | None) -> list[Score]:
         text = host.read(DEBIAN_12).replace(r"^12.[0-9]+$", r"^1[23].[0-9]+$")
         host.put(text, "/root/datastream.xml")
         names = {"anssi_bp28_enhanced": "ANSSI enhanced, Debian 12", "standard": "standard, Debian 12"}
+    host.run(["sh", "-euc", "sshd -T >/root/sshd_config; cat /root/sshd_config >/etc/ssh/sshd_config"])
     return [score for profile, name in names.items() for score in _profile(host, profile, name)]
 
 
