@@ -93,6 +93,8 @@ def apply(files, hooks, reload, commands, enable, boot):
         __salt__["mailhost_service.act"](UNIT, "unmask", "enable")
     if enable:
         run(["ufw", "--force", "enable"])
+        # ufw has loaded its rules by itself; what asks systemd should hear that the firewall is up.
+        __salt__["mailhost_service.act"](UNIT, "start")
 
 
 def let_in(port, protocol, comment, interface=""):

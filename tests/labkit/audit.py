@@ -2,7 +2,7 @@
 
 Lynis, ssh-audit and OpenSCAP are Debian 13's own packages. Its ssg-debian knows Debian 12 at most and has no profile of
 CIS; a data stream for Debian 13 (ComplianceAsCode/content, `./build_product debian13`) is used instead when
-MAILHOST_SSG_DATASTREAM names one. Its checks of sshd read /etc/ssh/sshd_config and none of the files that it includes, so
+MAILHOST_SSG_DATASTREAM names one. Its checks of sshd read /etc/ssh/sshd_config and none of the files that it includes:
 they are given what sshd itself says its configuration is (`sshd -T`) in that place, before and after alike.
 """
 
