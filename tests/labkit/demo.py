@@ -54,9 +54,14 @@ def steady(name: str, text: str) -> str:
     for pattern, word in (
         (r"^mail: \d+/\d+ .*\n", ""),
         (r"SHA256:[A-Za-z0-9+/]{43}", "SHA256:…"),
-        (r"\b(?!10\.100\.|0\.0\.0\.0)\d+\.\d+\.\d+\.\d+\b", "203.0.113.5"),
+        (r"\b(?!10\.100\.|0\.0\.0\.0|127\.)\d+\.\d+\.\d+\.\d+\b", "203.0.113.5"),
         (r"[A-Za-z0-9+/]{43}=", "…="),
-        # What a kernel has differs from machine to machine.
+        # What a machine and its kernel have differs, and so does what Debian has brought out since.
+        (r"\d+ CPUs?, [\d.]+ GB of memory, \d+ GB of disk", "… CPUs, … GB of memory, … GB of disk"),
+        (r"Docker \d\S+ and Compose \d\S+;", "Docker … and Compose …;"),
+        (r"PostgreSQL 17\.\d+", "PostgreSQL 17.…"),
+        (r"image [0-9a-f]{12}, .*", "image …"),
+        (r"/ \(/dev/\S+\) is btrfs", "/ (…) is btrfs"),
         (r"\d+ controls hold", "… controls hold"),
         (r"not applicable here: .*", "…"),
         (r"fd00:213:\d+::\w+", "2001:db8::5"),
