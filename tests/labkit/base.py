@@ -8,11 +8,10 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from . import image as postgres
 from . import store
 from .apt import SUITE, Apt, read_apt
 from .chroot import CHROOT, bootstrap
-from .image import ARCHIVE
-from .image import archive as postgres_image
 from .tools import cache_dir, locked, require_programs, require_root
 
 PACKAGES = (
@@ -37,13 +36,13 @@ def base(packages: Iterable[str] = ()) -> Path:
     shape = SHAPE.read_text()
     wanted = json.dumps([PACKAGES, extra, SUITE, CHROOT, shape, apt.sources(), apt.options, apt.certificates])
     key = hashlib.sha256(wanted.encode()).hexdigest()[:12]
-    archive = postgres_image()
     with locked(store.building(), shared=True), locked(cache_dir() / f"base-{key}.lock"):
         image = store.trees() / f"base-{key}"
-        if not image.exists():
-            _build(image, apt, [*PACKAGES, *extra], shape)
-        stocked = store.trees() / f"{image.name}-{archive.stem}"
+        stocked = store.trees() / f"{image.name}-{postgres.place().stem}"
         if not stocked.exists():
+            archive = postgres.archive()
+            if not image.exists():
+                _build(image, apt, [*PACKAGES, *extra], shape)
             _stock(image, stocked, archive)
     return stocked
 
@@ -62,7 +61,7 @@ def _stock(image: Path, stocked: Path, archive: Path) -> None:
     unfinished = stocked.with_name(f"{stocked.name}.unfinished")
     store.remove(unfinished)
     store.copy(image, unfinished)
-    target = unfinished / ARCHIVE.lstrip("/")
+    target = unfinished / postgres.ARCHIVE.lstrip("/")
     target.parent.mkdir()
     shutil.copyfile(archive, target)
     unfinished.rename(stocked)

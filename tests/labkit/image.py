@@ -47,15 +47,20 @@ rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* /tmp/* /etc/apt/apt.conf
 """
 
 
+def place() -> Path:
+    """Return where the image is, or will be, as a file for `docker load`; what it is made of is in its name."""
+    apt = read_apt()
+    wanted = [NAME, PACKAGES, SUITE, CHROOT, _SCRIPT, ENTRYPOINT.read_text(), apt.sources(), apt.options]
+    key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:12]
+    return cache_dir() / f"images/postgres-{key}.tar"
+
+
 def archive() -> Path:
     """Return the image as a file for `docker load`, building it when it is not there yet (about a minute).
 
     Raises: LabError when this machine cannot build it.
     """
-    apt = read_apt()
-    wanted = [NAME, PACKAGES, SUITE, CHROOT, _SCRIPT, ENTRYPOINT.read_text(), apt.sources(), apt.options]
-    key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:12]
-    made = cache_dir() / f"images/postgres-{key}.tar"
+    made = place()
     with locked(store.building(), shared=True), locked(made.with_suffix(".lock")):
         if not made.exists():
             require_programs("debootstrap")
@@ -63,7 +68,7 @@ def archive() -> Path:
             shutil.rmtree(tree, ignore_errors=True)
             tree.mkdir()
             try:
-                bootstrap(tree, apt, PACKAGES, _SCRIPT)
+                bootstrap(tree, read_apt(), PACKAGES, _SCRIPT)
                 version = (tree / "postgresql.version").read_text()
                 (tree / "postgresql.version").unlink()
                 target = tree / "usr/local/bin/docker-entrypoint.sh"
