@@ -24,7 +24,9 @@ BOOT_SECONDS = 900
 # The new key is kept as .next until the workstation has read it: a contact that breaks off goes on where it was.
 _NEXT = """
 set -e
-! command -v cloud-init >/dev/null || timeout 870 cloud-init status --wait >/dev/null || true
+if command -v cloud-init >/dev/null; then
+    timeout 870 cloud-init status --wait >/dev/null || echo "cloud-init: ended with $?" >&2
+fi
 cd /etc/ssh
 key=ssh_host_ed25519_key.next
 [ -s $key.pub ] || { rm -f $key; ssh-keygen -q -t ed25519 -N "" -C "" -f $key; }

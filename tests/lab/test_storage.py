@@ -70,7 +70,7 @@ def test_tampered_host(converged: Host, checkout: Checkout, exact: Exact, tamper
 def test_what_clashes_is_explained_before_anything_changes(
     converged: Host, checkout: Checkout, script: str, state: str, words: str
 ) -> None:
-    converged.run(["sh", "-euc", f"systemctl stop mailserver-postgres || true; rm -rf /opt/postgres/data/*; {script}"])
+    converged.run(["sh", "-euc", f"systemctl stop mailserver-postgres; rm -rf /opt/postgres/data/*; {script}"])
     for test in (True, False):
         run = checkout.apply("storage.quota", test=test)
         assert words in run.failed[state]

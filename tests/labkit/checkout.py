@@ -198,8 +198,12 @@ class Checkout:
         self, *words: str, env: Mapping[str, str] | None = None, inside: Namespace | None = None
     ) -> subprocess.Popen[str]:
         """Start salt-ssh and return its process, leader of a group of its own as a shell makes it. Params as `salt`."""
+        return self._started([*(inside.enter() if inside else []), *self.command(*words)], env)
+
+    def _started(self, argv: Sequence[str], env: Mapping[str, str] | None) -> subprocess.Popen[str]:
+        """Start a program of the operator's, leader of a group of its own."""
         return subprocess.Popen(
-            [*(inside.enter() if inside else []), *self.command(*words)],
+            argv,
             cwd=self.directory,
             env=self.environment(env),
             stdin=subprocess.DEVNULL,
@@ -230,16 +234,7 @@ class Checkout:
         argv = [str(Path(sys.executable).with_name("salt-call")), "--local", "--config-dir", "etc/workstation"]
         shown = [] if any(word.startswith("--out") for word in words) else ["--out", "mailhost_local"]
         begun = time.monotonic()
-        process = subprocess.Popen(
-            [*argv, "--id", "mail", "--retcode-passthrough", *shown, *words],
-            cwd=self.directory,
-            env=self.environment(env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        process = self._started([*argv, "--id", "mail", "--retcode-passthrough", *shown, *words], env)
         return self.finish(process, begun, timeout)
 
     @staticmethod

@@ -5,12 +5,12 @@ set -eu
 
 # file_env VAR: the variable, or the content of the file that VAR_FILE names.
 file_env() {
-    file=$(printenv "$1_FILE" || true)
-    if [ -n "$file" ] && [ -n "$(printenv "$1" || true)" ]; then
+    file=$(printenv "$1_FILE") || return 0
+    if printenv "$1" >/dev/null; then
         echo "error: both $1 and $1_FILE are set (but are exclusive)" >&2
         exit 1
     fi
-    [ -z "$file" ] || export "$1=$(cat "$file")"
+    export "$1=$(cat "$file")"
     unset "$1_FILE"
 }
 
