@@ -21,8 +21,8 @@ STATE = "ufw: only what is declared comes in"
 HERE = "10.100.0.25"
 
 TAMPERS = {
-    "rules deleted, denied and limited": (
-        "ufw delete allow 25/tcp; ufw deny 80/tcp; ufw allow 587/tcp; ufw limit 2288/tcp;"
+    "rules deleted and denied": (
+        "ufw delete allow 25/tcp; ufw deny 80/tcp; ufw allow 587/tcp;"
         "sed -i '/tuple.* 465 /,+1d' /etc/ufw/user6.rules"
     ),
     "defaults changed": (
@@ -34,7 +34,7 @@ TAMPERS = {
     "switched off": "ufw --force disable; systemctl disable ufw",
     "unit masked": "systemctl mask ufw",
     "stopped": "systemctl restart ufw; systemctl stop ufw",
-    "kernel's rules flushed": "iptables -F; ip6tables -F INPUT; iptables -P INPUT ACCEPT",
+    "kernel's rules flushed": "iptables -F INPUT; iptables -F ufw-user-input; ip6tables -F INPUT; iptables -P INPUT ACCEPT",
     "a rule in the kernel only": "iptables -A ufw-user-input -p tcp --dport 8080 -j ACCEPT",
     "after.rules edited": "sed -i '/ DOCKER-USER -j DROP/d; /hitcount/d' /etc/ufw/after.rules; ufw reload",
     "after6.rules without its block": "cp /usr/share/ufw/after6.rules /etc/ufw/after6.rules; ufw reload",
@@ -99,6 +99,12 @@ def test_tampered_host(firewalled: Host, checkout: Checkout, exact: Exact, tampe
     assert set(found.made) == {(STATE, names) for state, names in found.made if state == STATE} != set()
     assert found.dry.marks["1.5.1"] == "[ ]"
     assert found.again.marks["1.5.1"] == "[~]"
+
+
+def test_logins_that_somebody_limits_are_let_in_again(firewalled: Host, checkout: Checkout, exact: Exact) -> None:
+    firewalled.run(["ufw", "limit", "2288/tcp"])
+    found = exact("firewall, logins limited", firewalled, checkout, SLS)
+    assert {state for state, _ in found.made} == {"ufw: logins are not limited", STATE}
 
 
 def test_undeclared_rules_are_reported_and_removed_only_on_request(firewalled: Host, checkout: Checkout) -> None:
