@@ -22,8 +22,7 @@ HERE = "10.100.0.25"
 
 TAMPERS = {
     "rules deleted and denied": (
-        "ufw delete allow 25/tcp; ufw deny 80/tcp; ufw allow 587/tcp;"
-        "sed -i '/tuple.* 465 /,+1d' /etc/ufw/user6.rules"
+        "ufw delete allow 25/tcp; ufw deny 80/tcp; ufw allow 587/tcp;sed -i '/tuple.* 465 /,+1d' /etc/ufw/user6.rules"
     ),
     "defaults changed": (
         "ufw default allow incoming; ufw default allow routed; ufw logging off;"
@@ -34,7 +33,10 @@ TAMPERS = {
     "switched off": "ufw --force disable; systemctl disable ufw",
     "unit masked": "systemctl mask ufw",
     "stopped": "systemctl restart ufw; systemctl stop ufw",
-    "kernel's rules flushed": "iptables -F INPUT; iptables -F ufw-user-input; ip6tables -F INPUT; iptables -P INPUT ACCEPT",
+    # Not Docker's own chains: only its restart brings those back, and the proof asks for it.
+    "kernel's rules flushed": (
+        "iptables -F INPUT; iptables -F ufw-user-input; ip6tables -F INPUT; iptables -P INPUT ACCEPT"
+    ),
     "a rule in the kernel only": "iptables -A ufw-user-input -p tcp --dport 8080 -j ACCEPT",
     "after.rules edited": "sed -i '/ DOCKER-USER -j DROP/d; /hitcount/d' /etc/ufw/after.rules; ufw reload",
     "after6.rules without its block": "cp /usr/share/ufw/after6.rules /etc/ufw/after6.rules; ufw reload",
