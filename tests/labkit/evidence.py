@@ -32,9 +32,11 @@ _THIN = re.compile(r"var/tmp/\.[a-z_][a-z0-9_-]*_[0-9a-f]+_salt(/|$)")
 _DATABASE = re.compile(r"opt/postgres/data/|var/lib/docker/containers/[0-9a-f]+/[0-9a-f]+-json\.log")
 # Salt's directory appears at the first run and a log with its first line: that changes the times of the one above.
 _PARENTS = ("var/tmp", "var/log")
-# Logins come and go, with their sessions and service managers; the link-local address comes a second after boot.
+# Logins come and go, with their sessions and service managers; the link-local address comes a second after boot; while
+# Docker starts it tries overlayfs out.
 _NOISE = re.compile(
     r"session-\S+\.scope|user(-runtime-dir)?@\d+\.service|user-\d+\.slice|run-user-\d+\.mount|/run/user/\d+ |\bfe80:"
+    r"|/var/lib/docker/check-|/var/lib/docker/overlay2/\S+check\d+/"
 )
 # Comments of iptables-save (the time), packet counters, times that run down.
 _COUNTERS = re.compile(r"^#.*|\[\d+:\d+\]|counter packets \d+ bytes \d+|expires \d+sec|(valid|preferred)_lft \d+sec")
