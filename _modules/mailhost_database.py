@@ -14,7 +14,7 @@ from salt.exceptions import CommandExecutionError
 
 import mailhost_database
 from mailhost_connection import SUPERUSER, connected, driver, words
-from mailhost_database import EXTENSION_SCHEMA, LOCK, NAME, OWNER, SCHEMA, SOGO_SCHEMA, claim
+from mailhost_database import BACKUP_SCHEMA, EXTENSION_SCHEMA, LOCK, NAME, OWNER, SCHEMA, SOGO_SCHEMA, claim
 
 __all__ = [
     "claims",
@@ -31,6 +31,9 @@ __all__ = [
 
 # What must be refused, without a trace where it is not: the transaction has nothing to change.
 _WRITE = f"DELETE FROM {SCHEMA}.virtual_domains WHERE false"
+_SCHEMAS = ", ".join(f"'{schema}'" for schema in (SCHEMA, BACKUP_SCHEMA, EXTENSION_SCHEMA, SOGO_SCHEMA))
+# Those whose objects each have their owner and their rights declared.
+_OURS = f"(to_regnamespace('{SCHEMA}'), to_regnamespace('{BACKUP_SCHEMA}'))"
 _ALTER = f"ALTER TABLE {SCHEMA}.virtual_users ALTER COLUMN comment SET DEFAULT ''"
 # Attributes of CREATE and ALTER ROLE, by our names.
 FLAGS = {
@@ -61,13 +64,13 @@ OWNERS = f"""
 SELECT 'DATABASE ' || datname, pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()
 UNION ALL
 SELECT 'SCHEMA ' || nspname, pg_get_userbyid(nspowner) FROM pg_namespace
-WHERE nspname IN ('{SCHEMA}', '{EXTENSION_SCHEMA}', '{SOGO_SCHEMA}')
+WHERE nspname IN ({_SCHEMAS})
 UNION ALL
 SELECT 'TABLE ' || oid::regclass, pg_get_userbyid(relowner) FROM pg_class
-WHERE relnamespace = to_regnamespace('{SCHEMA}') AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+WHERE relnamespace IN {_OURS} AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
 UNION ALL
 SELECT 'FUNCTION ' || oid::regprocedure, pg_get_userbyid(proowner) FROM pg_proc
-WHERE pronamespace = to_regnamespace('{SCHEMA}')
+WHERE pronamespace IN {_OURS}
 """
 # What belongs to an object's owner goes without saying; so do the rights in SOGo's own schema.
 GRANTS = f"""
@@ -76,19 +79,19 @@ WITH things AS (
     FROM pg_database WHERE datname = current_database()
     UNION ALL
     SELECT 'SCHEMA ' || nspname, nspowner, coalesce(nspacl, acldefault('n', nspowner)), ''
-    FROM pg_namespace WHERE nspname IN ('public', '{SCHEMA}', '{EXTENSION_SCHEMA}', '{SOGO_SCHEMA}')
+    FROM pg_namespace WHERE nspname IN ('public', {_SCHEMAS})
     UNION ALL
     SELECT 'TABLE ' || oid::regclass, relowner,
            coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner)), ''
-    FROM pg_class WHERE relnamespace = to_regnamespace('{SCHEMA}') AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+    FROM pg_class WHERE relnamespace IN {_OURS} AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
     UNION ALL
     SELECT 'TABLE ' || c.oid::regclass, c.relowner, a.attacl, '(' || a.attname || ')'
     FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-    WHERE c.relnamespace = to_regnamespace('{SCHEMA}') AND a.attacl IS NOT NULL
+    WHERE c.relnamespace IN {_OURS} AND a.attacl IS NOT NULL
     UNION ALL
     SELECT 'FUNCTION ' || oid::regprocedure, proowner,
            coalesce(proacl, acldefault('f', proowner)), ''
-    FROM pg_proc WHERE pronamespace = to_regnamespace('{SCHEMA}')
+    FROM pg_proc WHERE pronamespace IN {_OURS}
 )
 SELECT DISTINCT coalesce(r.rolname, 'PUBLIC')::text, x.privilege_type || things.col
        || CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END, things.thing
@@ -194,9 +197,10 @@ def make():
             connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(name))
     with connected() as connection, connection.transaction():
         connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
-        for schema, role in ((SCHEMA, OWNER), (EXTENSION_SCHEMA, OWNER), (SOGO_SCHEMA, "sogo")):
+        for schema in (SCHEMA, BACKUP_SCHEMA, EXTENSION_SCHEMA, SOGO_SCHEMA):
+            role = sql.Identifier(mailhost_database.OWNERS[f"SCHEMA {schema}"])
             statement = sql.SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}")
-            connection.execute(statement.format(sql.Identifier(schema), sql.Identifier(role)))
+            connection.execute(statement.format(sql.Identifier(schema), role))
 
 
 def set_owner(thing, role):

@@ -14,11 +14,11 @@ SOCKET_DIRECTORY = "/run/mailserver-postgres"
 DATA_DIRECTORY = "/opt/postgres/data"
 CA = "/opt/mail_server/postgres/tls/ca.crt"
 PORT = 5432
-# The schemas that are ours: tables and views, what the extension brings, and SOGo's own.
-SCHEMA, EXTENSION_SCHEMA, SOGO_SCHEMA = "mail", "crypto", "sogo"
+# The schemas that are ours: tables and views, what backups are measured by, what the extension brings, and SOGo's own.
+SCHEMA, BACKUP_SCHEMA, EXTENSION_SCHEMA, SOGO_SCHEMA = "mail", "backup", "crypto", "sogo"
 OWNER = "mailserver_owner"
 # All of salt/database/migrations, in their order; a number is never given twice and a file never changed.
-MIGRATIONS = ("0001_tables", "0002_lookups", "0003_verify_password")
+MIGRATIONS = ("0001_tables", "0002_lookups", "0003_verify_password", "0004_heartbeat")
 # Taken for the length of a migration's transaction, so that two runs cannot make the same one; any number will do.
 LOCK = 0x6D61696C
 
@@ -107,10 +107,11 @@ GRANTS: frozenset[Grant] = frozenset(
         ("mailadmin", "EXECUTE", f"FUNCTION {SCHEMA}.alias_destinations(text)"),
     ]
 )
-# What belongs to whom; everything else in the schema mail belongs to the owner too.
+# What belongs to whom; everything else in the schemas mail and backup belongs to the owner too.
 OWNERS = {
     f"DATABASE {NAME}": OWNER,
     f"SCHEMA {SCHEMA}": OWNER,
+    f"SCHEMA {BACKUP_SCHEMA}": OWNER,
     f"SCHEMA {EXTENSION_SCHEMA}": OWNER,
     f"SCHEMA {SOGO_SCHEMA}": "sogo",
 }

@@ -446,6 +446,8 @@ TAMPERED = (
     "GRANT ALL ON DATABASE mailserver TO PUBLIC",
     "GRANT USAGE ON SCHEMA mail TO sogo WITH GRANT OPTION",
     "ALTER TABLE mail.virtual_aliases OWNER TO sogo",
+    "ALTER TABLE backup.heartbeat OWNER TO sogo",
+    "GRANT INSERT ON backup.heartbeat TO postfix",
     "ALTER ROLE mailadmin VALID UNTIL '2020-01-01'",
     "ALTER ROLE mailserver_owner LOGIN PASSWORD 'x'",
 )
@@ -487,22 +489,22 @@ def test_migrations_are_applied_once_and_never_changed(stage: Stage) -> None:
     assert "0001_tables: has been changed since it was applied" in refused.failed["Database schema"]
     first.write_text(whole)
 
-    registry.write_text(names.replace('"0003_verify_password")', '"0003_verify_password", "0004_extra")'))
-    (directory / "0004_extra.sql").write_text("CREATE TABLE mail.extra (id integer); SELECT 1/0;")
+    registry.write_text(names.replace('"0004_heartbeat")', '"0004_heartbeat", "0005_extra")'))
+    (directory / "0005_extra.sql").write_text("CREATE TABLE mail.extra (id integer); SELECT 1/0;")
     failed = stage.checkout.apply("database.schema")
-    assert "0004_extra: division by zero; nothing of it was kept" in failed.failed["Database schema"]
+    assert "0005_extra: division by zero; nothing of it was kept" in failed.failed["Database schema"]
     assert stage.sql("SELECT to_regclass('mail.extra')") == "None"
 
-    (directory / "0004_extra.sql").write_text("CREATE TABLE mail.extra (id integer);")
+    (directory / "0005_extra.sql").write_text("CREATE TABLE mail.extra (id integer);")
     predicted = stage.checkout.apply("database.schema", test=True)
     made = stage.checkout.apply("database.schema")
-    assert predicted.changed == made.changed == {"Database schema": {"0004_extra": {"old": None, "new": "applied"}}}
+    assert predicted.changed == made.changed == {"Database schema": {"0005_extra": {"old": None, "new": "applied"}}}
 
-    (directory / "0004_extra.sql").unlink()
+    (directory / "0005_extra.sql").unlink()
     registry.write_text(names)
     older = stage.checkout.apply("database.schema")
-    assert "0004_extra: is applied in the database and not in this tree" in older.failed["Database schema"]
-    stage.sql("DROP TABLE mail.extra; DELETE FROM mail.schema_migrations WHERE name = '0004_extra'")
+    assert "0005_extra: is applied in the database and not in this tree" in older.failed["Database schema"]
+    stage.sql("DROP TABLE mail.extra; DELETE FROM mail.schema_migrations WHERE name = '0005_extra'")
     assert stage.checkout.apply("database.proven").changed == {}
 
 
