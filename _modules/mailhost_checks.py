@@ -8,6 +8,7 @@ import os
 import time
 
 import mailhost_access
+import mailhost_backup
 import mailhost_database
 import mailhost_docker
 import mailhost_fail2ban
@@ -24,6 +25,7 @@ from mailhost_proof import DONE, OPEN, PARTLY, judged, proof
 
 __all__ = [
     "admin",
+    "backups",
     "cleaned_up",
     "database_proven",
     "database_schema",
@@ -371,14 +373,14 @@ def postgres():
         return proof(OPEN, f"there is no container {mailhost_postgres.CONTAINER}")
     if (container["status"], container["health"]) != ("running", "healthy"):
         return proof(OPEN, f"{mailhost_postgres.CONTAINER} is {container['status']}, {container['health']}")
-    image = __salt__["mailhost_postgres.find_image"](__pillar__["postgres"]["image"])
+    image = __salt__["mailhost_postgres.find_image"](mailhost_postgres.own_image(__pillar__["postgres"]["image"]))
     server = __salt__["mailhost_postgres.sql"](mailhost_postgres.QUESTION)
     sockets = __salt__["mailhost_run.program"](["ss", "-Hltn", "sport = :5432"])
     failures = mailhost_postgres.judge(__pillar__, server, sockets, __salt__["mailhost_postgres.cluster"]())
     if (unit["active"], unit["enabled"]) != ("active", "enabled"):
         failures.append(f"{mailhost_postgres.UNIT} is {unit['active']}, {unit['enabled']}")
     if image is None or image["id"] != container["image"]:
-        failures.append(f"runs another image than {__pillar__['postgres']['image']}")
+        failures.append(f"runs another image than that made of {__pillar__['postgres']['image']}")
     if failures:
         return proof(OPEN, "; ".join(failures))
     left = __salt__["mailhost_postgres.certificates"]()["days_left"]
@@ -416,6 +418,19 @@ def database_schema():
         f"{mailhost_database.MIGRATIONS[-1]}, {len(mailhost_database.GRANTS)} rights and no other,"
         f" {', '.join(role.name for role in mailhost_database.LOGINS)} have their limits and files",
     )
+
+
+def backups():
+    """Prove that WAL goes into every repository, and that each has a base backup not older than a day and a bit."""
+    server = __salt__["mailhost_postgres.sql"](mailhost_backup.QUESTION)
+    image = mailhost_postgres.own_image(__pillar__["postgres"]["image"])
+    uid = mailhost_storage.image_uid(__pillar__["postgres"]["image"])
+    info = __salt__["mailhost_backup.info"](image, uid)
+    timers = {unit: __salt__["mailhost_service.look"](unit) for unit in mailhost_backup.TIMERS}
+    failures, besides, evidence = mailhost_backup.judge(__pillar__["backup"], server, info, timers, time.time())
+    if failures:
+        return proof(OPEN, "; ".join(failures))
+    return proof(PARTLY, "; ".join([evidence, *besides])) if besides else proof(DONE, evidence)
 
 
 def database_proven():

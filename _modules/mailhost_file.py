@@ -189,11 +189,11 @@ def _accepted(path, check, copy):
 
 
 def _name(lookup, number):
-    """Return the name of an id, or the id where it has none."""
+    """Return the name of an id, or the id in digits where it has none."""
     try:
         return lookup(number)[0]
     except KeyError:
-        return number
+        return str(number)
 
 
 def _number(lookup, name):

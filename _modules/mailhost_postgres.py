@@ -14,6 +14,7 @@ from salt.exceptions import CommandExecutionError
 import mailhost_postgres
 
 __all__ = [
+    "build",
     "certificates",
     "cluster",
     "container",
@@ -71,6 +72,32 @@ def fetch(image, archive):
     run(["docker", "load", "--quiet", "--input", archive])
     if find_image(image) is None:
         raise CommandExecutionError(f"postgres.image_archive: {archive} does not have {image}")
+
+
+def build(image, base, identifier):
+    """Make the image that runs of the declared one: with pgBackRest, which apt brings where it is not in it already.
+
+    image
+        The name it gets.
+    base, identifier
+        The declared image's name, and the id that it has now.
+
+    Raises CommandExecutionError with the words of Docker or apt.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_postgres.build mailserver-postgres:17-trixie postgres:17-trixie sha256:0123
+    """
+    run = __salt__["mailhost_run.program"]
+    said = run(["apt-config", "shell", "http_proxy", "Acquire::http::Proxy", "https_proxy", "Acquire::https::Proxy"])
+    proxies = mailhost_postgres.parse_proxies(said)
+    argv = ["docker", "build", "--quiet", "--pull=false", "--network=host", f"--tag={image}"]
+    argv += [f"--build-arg=base={base}", f"--label={mailhost_postgres.BASE_LABEL}={identifier}"]
+    # Without a value: Docker takes it from its environment, for the build only. A proxy's password is nobody's to see.
+    argv += [f"--build-arg={name}" for name in proxies]
+    run([*argv, "-"], stdin=mailhost_postgres.DOCKERFILE, timeout=1800, env=proxies)
 
 
 def uid_in(image):

@@ -16,7 +16,7 @@ ENVIRONMENT = {
 }
 
 
-def program(argv, stdin=None, timeout=900, codes=(0,)):
+def program(argv, stdin=None, timeout=900, codes=(0,), env=None):
     """Run a program without a shell and return what it printed.
 
     argv
@@ -27,6 +27,8 @@ def program(argv, stdin=None, timeout=900, codes=(0,)):
         Seconds until it is killed.
     codes
         The exit codes that mean success.
+    env
+        Environment variables to add.
 
     Raises CommandExecutionError with the program's own words when it cannot be run, fails or takes too long.
 
@@ -40,7 +42,11 @@ def program(argv, stdin=None, timeout=900, codes=(0,)):
         done = subprocess.run(
             argv,
             input=stdin or "",
-            env={**ENVIRONMENT, **{name: os.environ[name] for name in ("TMPDIR",) if name in os.environ}},
+            env={
+                **ENVIRONMENT,
+                **{name: os.environ[name] for name in ("TMPDIR",) if name in os.environ},
+                **(env or {}),
+            },
             capture_output=True,
             text=True,
             errors="replace",

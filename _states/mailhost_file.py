@@ -146,7 +146,7 @@ def managed(name, source, context=None, user="root", group="root", mode="0644", 
 
 
 @explained
-def together(name, sources, context=None, mode="0644", check=None):
+def together(name, sources, context=None, mode="0644", check=None, verbatim=False):
     """Let files of root's in one directory be as their templates say: files that one program reads together.
 
     They are tried together too, on a copy of the directory: one by one, each would fail on what is wrong in another,
@@ -162,13 +162,15 @@ def together(name, sources, context=None, mode="0644", check=None):
         Their mode as four octal digits.
     check
         The argument list of a program that must accept the directory with the new files; its path is added.
+    verbatim
+        Whether the sources are no templates but the files themselves: a program's, too long to read as a difference.
     """
-    texts = {path: _rendered(source, context or {}) for path, source in sources.items()}
+    texts = {path: _text(source) if verbatim else _rendered(source, context or {}) for path, source in sources.items()}
     differing = {}
     for path, text in texts.items():
         wanted = {"text": text, "user": "root", "group": "root", "mode": mode}
         current = __salt__["mailhost_file.look"](f"{name}/{path}")
-        if changes := mailhost_file.plan(f"{name}/{path}", wanted, current, secret=False):
+        if changes := mailhost_file.plan(f"{name}/{path}", wanted, current, secret=verbatim):
             differing[path] = changes
             if __opts__["test"]:
                 mailhost_forecast.note(__context__, "changed", f"{name}/{path}", True)
@@ -186,15 +188,19 @@ def together(name, sources, context=None, mode="0644", check=None):
     return outcome((__opts__, __context__), name, changes, act, f"{', '.join(sources)} as declared")
 
 
-def _rendered(source, context):
-    """Return the template's text with its variables filled in."""
+def _text(source):
+    """Return the text of a file of the tree's."""
     path = __salt__["cp.cache_file"](source)
     if not path:
         raise CommandExecutionError(f"{source}: does not exist")
     with open(path, encoding="utf-8") as stream:
-        template = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True).from_string(
-            stream.read()
-        )
+        return stream.read()
+
+
+def _rendered(source, context):
+    """Return the template's text with its variables filled in."""
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    template = environment.from_string(_text(source))
     try:
         return template.render(context)
     except jinja2.UndefinedError as error:

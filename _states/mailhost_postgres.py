@@ -11,7 +11,7 @@ import mailhost_postgres
 import mailhost_service
 from mailhost_result import explained, outcome
 
-__all__ = ["certificate", "cluster", "image", "running"]
+__all__ = ["built", "certificate", "cluster", "image", "running"]
 
 
 @explained
@@ -31,6 +31,30 @@ def image(name, image, archive, uid):
         mailhost_postgres.require_initialised(__salt__["mailhost_postgres.find_image"](image)["major"], image)
         if (real := __salt__["mailhost_postgres.uid_in"](image)) != uid:
             raise CommandExecutionError(f"postgres.image: PostgreSQL has uid {real} in {image}, not {uid}")
+
+    return outcome((__opts__, __context__), name, changes, act, f"{image} is here")
+
+
+@explained
+def built(name, image, base):
+    """Let Docker have the image that runs: the declared one as it is now, with pgBackRest in it.
+
+    image, base
+        Its name, and the declared image's.
+    """
+    there = _looked(__salt__["mailhost_postgres.find_image"], image)
+    changes = {}
+    if there is None:
+        changes["image"] = {"old": None, "new": image}
+    elif isinstance(there, dict):
+        of = __salt__["mailhost_postgres.find_image"](base)
+        # One that a dry run would fetch again is most likely the one that was there.
+        if of and there["base"] != of["id"]:
+            changes["image"] = {"old": f"of another {base}", "new": image}
+
+    def act():
+        now = __salt__["mailhost_postgres.find_image"](base)
+        __salt__["mailhost_postgres.build"](image, base, now["id"])
 
     return outcome((__opts__, __context__), name, changes, act, f"{image} is here")
 

@@ -701,6 +701,115 @@ class Database:
     passwords: DatabasePasswords = section(DatabasePasswords, "passwords of the roles that services log in with")
 
 
+time_of_day = text_matching(r"([01]\d|2[0-3]):[0-5]\d", "a time of day such as 02:00, in quotes")
+days = whole(1, 3650, "a number of days")
+program_path = text_matching(r"/[\w./-]+", "the path of a program on the host")
+
+
+def cipher_pass(value: Any) -> str:
+    """Parse the passphrase that backups are encrypted with; it stands in a file of keys and values."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9+/=._~-]{32,256}", value):
+        raise Invalid("is not a passphrase of 32 to 256 letters, digits and + / = . _ ~ -: openssl rand -base64 48")
+    return value
+
+
+def host_key(value: Any) -> str:
+    """Parse the public key of an SSH server: type and base64, as in a file ending in .pub."""
+    return " ".join(public_key(value).split()[:2])
+
+
+# What goes into a line of pgBackRest's settings as it is.
+setting = text_matching(r"[^\s#;=\[\]]{1,255}", "a word without blanks and without # ; = [ ]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Offsite:
+    """A second repository of backups, on another machine."""
+
+    type: str | None = key(
+        optional(text_matching("sftp|s3", "sftp, s3 or null")),
+        "sftp: a directory of an SSH server; s3: a bucket of a service that speaks S3; null: there is none",
+        None,
+    )
+    path: str = key(
+        text_matching(r"/[\w./-]*", "a path"), "directory on the server, or path in the bucket", "/mail-backups"
+    )
+    retention_days: int = key(days, "days of which any second can be restored from there", 30)
+    host: str | None = key(optional(setting), "sftp: the server's name or address", None)
+    port: int = key(port, "sftp: the server's port", 22)
+    user: str | None = key(optional(login_name), "sftp: whom to log in as", None)
+    private_key: str | None = key(
+        optional(pem("PRIVATE KEY")), "sftp: key to log in with, as ssh-keygen writes it", None, secret=True
+    )
+    host_key: str | None = key(optional(host_key), "sftp: the server's public key; no other is talked to", None)
+    endpoint: str | None = key(optional(setting), "s3: name or address of the service, with :port if need be", None)
+    bucket: str | None = key(optional(setting), "s3: the bucket", None)
+    region: str | None = key(optional(setting), "s3: its region", None)
+    key_id: str | None = key(optional(setting), "s3: id of the access key", None)
+    key_secret: str | None = key(
+        optional(text_matching(r"[A-Za-z0-9+/=._~-]{1,255}", "a secret access key")),
+        "s3: the access key's secret",
+        None,
+        secret=True,
+    )
+    ca: str | None = key(
+        optional(pem("CERTIFICATE")), "s3: certificate of the authority to trust; null: those that Debian trusts", None
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Drill:
+    """The daily restore that nobody asks for."""
+
+    at: str = key(time_of_day, "when it runs each day", "04:00")
+    max_age_hours: int = key(whole(1, 8760, "a number of hours"), "hours that a drill's proof is worth something", 30)
+    memory_mb: int = key(whole(256, 1048576, "a number of megabytes"), "memory that the restored server may take", 1024)
+    disk_gb: int = key(whole(1, 65536, "a number of GB"), "disk that the restored data may take", 20)
+
+
+@dataclasses.dataclass(frozen=True)
+class Alarms:
+    """When `mailhost-pg check` warns; at twice that, or half of what is left, it is critical."""
+
+    backup_age_hours: int = key(whole(1, 8760, "a number of hours"), "age of the newest base backup", 30)
+    wal_age_minutes: int = key(minutes, "age of what was archived last", 15)
+    pg_wal_mb: int = key(whole(64, 1048576, "a number of megabytes"), "size of WAL that is not archived yet", 1024)
+    disk_free_percent: int = key(whole(1, 90, "a percentage"), "free room on the disks of data and archive", 20)
+    textfile: str | None = key(
+        optional(text_matching(r"/[\w./-]+\.prom", "the path of a file that ends in .prom")),
+        "file for Prometheus' node exporter that each check writes, or null",
+        None,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Backup:
+    """Backups of the database."""
+
+    offsite: Offsite = section(Offsite, "a second repository on another machine")
+    drill: Drill = section(Drill, "the daily restore that proves the backups")
+    alarms: Alarms = section(Alarms, "when `mailhost-pg check` warns; at twice that it is critical")
+    at: str = key(time_of_day, "when a base backup is made each day", "02:00")
+    full_weekday: str = key(
+        text_matching("Mon|Tue|Wed|Thu|Fri|Sat|Sun", "one of Mon, Tue, Wed, Thu, Fri, Sat, Sun"),
+        "day of the full one; those of other days have what differs from it",
+        "Sun",
+    )
+    retention_days: int = key(days, "days of which any second can be restored", 7)
+    archive_timeout: int = key(
+        whole(10, 300, "a number of seconds"), "seconds after which what was written is archived at the latest", 300
+    )
+    cipher_pass: str | None = key(
+        optional(cipher_pass),
+        "what backups are encrypted with, for good; without it they cannot be read; null: they are not encrypted",
+        None,
+        secret=True,
+    )
+    hook: str | None = key(
+        optional(program_path), "program that is told when a backup, drill or check failed, or null", None
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Pillar:
     """All of it."""
@@ -717,6 +826,7 @@ class Pillar:
     storage: Storage = section(Storage, "where mail lies")
     postgres: Postgres = section(Postgres, "the database")
     database: Database = section(Database, "the mail database")
+    backup: Backup = section(Backup, "backups of the database, of base and WAL")
 
 
 def parse(raw: Mapping[str, Any]) -> Pillar:
@@ -807,6 +917,7 @@ def _contradictions(pillar: Pillar) -> list[str]:
         + _vpn_contradictions(pillar.vpn)
         + _bans(pillar.fail2ban)
         + _network_contradictions(pillar)
+        + _backup_contradictions(pillar)
     )
 
 
@@ -822,6 +933,34 @@ def _firewall_contradictions(pillar: Pillar) -> list[str]:
         for row in pillar.firewall.rules
         if (row["port"], row["protocol"]) in own
     ]
+
+
+# What each kind of repository needs, and has.
+OFFSITE = {
+    "sftp": ("host", "user", "private_key", "host_key"),
+    "s3": ("endpoint", "bucket", "region", "key_id", "key_secret"),
+}
+
+
+def _backup_contradictions(pillar: Pillar) -> list[str]:
+    """Return what is wrong about the second repository, and about the image that has to have pgBackRest."""
+    offsite, found = pillar.backup.offsite, []
+    for kind, names in OFFSITE.items():
+        given = [name for name in names if getattr(offsite, name) is not None]
+        if kind == offsite.type:
+            found += [f"backup.offsite.{name}: is missing ({kind})" for name in names if name not in given]
+        else:
+            found += [f"backup.offsite.{name}: is for {kind}, which is not backup.offsite.type" for name in given]
+    if offsite.ca and offsite.type != "s3":
+        found.append("backup.offsite.ca: is for s3, which is not backup.offsite.type")
+    if offsite.type and not pillar.backup.cipher_pass:
+        found.append("backup.cipher_pass: is missing: what leaves the host is encrypted (backup.offsite)")
+    if "alpine" in pillar.postgres.image.partition("@")[0].rpartition(":")[2]:
+        found.append(
+            f"postgres.image: {pillar.postgres.image} is of Alpine, which apt cannot bring pgBackRest into: take one "
+            "of Debian, such as postgres:17-trixie"
+        )
+    return found
 
 
 def _network_contradictions(pillar: Pillar) -> list[str]:

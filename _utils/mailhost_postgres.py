@@ -1,7 +1,9 @@
 """PostgreSQL in its container: what is wanted, what is there, and what differs. Pure."""
 
+import hashlib
 import ipaddress
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,6 +24,9 @@ NEW = "/opt/postgres/data.new"
 # The system identifier of the cluster that this host made: no other is started in its place.
 MARKER = f"{PROJECT}/cluster"
 SOCKETS = "/run/mailserver-postgres"
+# pgBackRest's settings and secrets, and what it calls the cluster.
+PGBACKREST = f"{PROJECT}/pgbackrest"
+STANZA = "mail"
 TMPFILES = "/etc/tmpfiles.d/mailserver-postgres.conf"
 CONTAINER = "mailserver-postgres"
 UNIT = "mailserver-postgres.service"
@@ -35,6 +40,18 @@ RELOAD = (f"{CONF}/pg_hba.conf", f"{CONF}/pg_ident.conf", f"{TLS}/server.crt", f
 
 DATABASE = "mailserver"
 ROLES = ("postfix", "dovecot", "sogo", "mailadmin")
+
+# The image that runs: the declared one with the tool that backups are made with, which the archiver in the container
+# runs. An image that has it needs no network. The official image's packages and Debian's are apt's there.
+DOCKERFILE = """\
+ARG base
+FROM ${base}
+RUN command -v pgbackrest >/dev/null || { apt-get update && \\
+    DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends pgbackrest && \\
+    rm -rf /var/lib/apt/lists/*; }
+"""
+# Says of what an image was built: one of the same name may have been fetched since.
+BASE_LABEL = "mailhost.base"
 
 INITDB = (
     "initdb",
@@ -52,12 +69,18 @@ INITDB = (
 CA_DAYS, DAYS, RENEW_DAYS = 3650, 825, 60
 
 
+def own_image(image: str) -> str:
+    """Return the name of the image that is built from a declared one: its tag, and a hash of all it is made by."""
+    tag = image.partition("@")[0].rpartition(":")[2]
+    return f"{CONTAINER}:{tag}-{hashlib.sha256((image + DOCKERFILE).encode()).hexdigest()[:8]}"
+
+
 def context(pillar: Mapping[str, Any], uid: int) -> dict[str, Any]:
     """Return the variables of the project's templates."""
     vpn, wanted = pillar["vpn"], pillar["postgres"]
     faces = mailhost_vpn.addresses(vpn)
     return {
-        "image": wanted["image"],
+        "image": own_image(wanted["image"]),
         "uid": uid,
         "memory_mb": wanted["memory_mb"],
         "cpu_quota": round(wanted["cpus"] * 100000),
@@ -66,6 +89,8 @@ def context(pillar: Mapping[str, Any], uid: int) -> dict[str, Any]:
         "networks": mailhost_vpn.networks(faces),
         "database": DATABASE,
         "roles": list(ROLES),
+        "archive_timeout": pillar["backup"]["archive_timeout"],
+        "stanza": STANZA,
     }
 
 
@@ -91,7 +116,14 @@ def parse_image(said: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "major": variables.get("PG_MAJOR"),
         "version": variables.get("PG_VERSION"),
         "digests": said.get("RepoDigests") or [],
+        "base": (said["Config"].get("Labels") or {}).get(BASE_LABEL),
     }
+
+
+def parse_proxies(said: str) -> dict[str, str]:
+    """Return the proxies that ``apt-config shell`` prints, by the name of the variable they are given in."""
+    words = (word.partition("=") for word in shlex.split(said))
+    return {name: value for name, _, value in words if value and value != "DIRECT"}
 
 
 def parse_container(said: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -227,7 +259,8 @@ def require_initialised(major: str | None, image: str) -> None:
 QUESTION = """select json_build_object(
     'version', current_setting('server_version'),
     'settings', (select json_object_agg(name, setting) from pg_settings where name in (
-        'data_checksums', 'ssl', 'password_encryption', 'wal_level', 'listen_addresses', 'unix_socket_permissions')),
+        'data_checksums', 'ssl', 'password_encryption', 'wal_level', 'archive_mode', 'listen_addresses',
+        'unix_socket_permissions')),
     'errors', (select json_agg(error) from pg_hba_file_rules where error is not null),
     'rules', (select json_agg(concat_ws(' ', type, array_to_string(database, ','), array_to_string(user_name, ','),
         address, netmask, auth_method) order by rule_number) from pg_hba_file_rules))"""
@@ -236,6 +269,7 @@ WANTED = {
     "ssl": "on",
     "password_encryption": "scram-sha-256",
     "wal_level": "replica",
+    "archive_mode": "on",
     "unix_socket_permissions": "0700",
 }
 

@@ -160,7 +160,14 @@ TASKS: tuple[Task, ...] = (
         sls="database.schema",
         check="database_schema",
     ),
-    Task("2.1.3", "Backups and WAL archiving", ("2.1.2",), "configure_database_backups"),
+    Task(
+        "2.1.3",
+        "Backups and WAL archiving",
+        ("2.1.2",),
+        "configure_database_backups",
+        sls="backup.ready",
+        check="backups",
+    ),
     Task(
         "2.1.4",
         "Verify container and connectivity",

@@ -1,6 +1,7 @@
 #!py
 """2.1.1 PostgreSQL runs in its container, for the VPN only, by TLS (seed: deploy_postgresql_container)."""
 
+import mailhost_backup
 import mailhost_postgres as postgres
 import mailhost_storage
 from mailhost_sls import state, task
@@ -10,6 +11,8 @@ def run():
     """What could be refused comes first; then the files, and the container by them."""
     wanted, uid = __pillar__["postgres"], mailhost_storage.image_uid(__pillar__["postgres"]["image"])
     context = postgres.context(__pillar__, uid)
+    image, backup = postgres.own_image(wanted["image"]), __pillar__["backup"]
+    secret = {"user": str(uid), "mode": "0400", "secret": True}
     bind = {"net.ipv4.ip_nonlocal_bind": "1", "net.ipv6.ip_nonlocal_bind": "1"}
     return task(
         __sls__,
@@ -17,6 +20,10 @@ def run():
             "PostgreSQL: what makes certificates": state("mailhost_pkg.installed", packages=["openssl"]),
             "PostgreSQL: its image is here": state(
                 "mailhost_postgres.image", image=wanted["image"], archive=wanted["image_archive"], uid=uid
+            ),
+            "PostgreSQL: its image has pgBackRest": state("mailhost_postgres.built", image=image, base=wanted["image"]),
+            "PostgreSQL: its backups stay what they are": state(
+                "mailhost_backup.kept", encrypted=bool(backup["cipher_pass"])
             ),
             "PostgreSQL: a cluster of this host's own": state(
                 "mailhost_postgres.cluster", image=wanted["image"], uid=uid
@@ -30,6 +37,7 @@ def run():
                     postgres.CONF: "root:root 0755",
                     postgres.TLS: "root:root 0755",
                     postgres.CA: "root:root 0700",
+                    postgres.PGBACKREST: "root:root 0755",
                     postgres.SOCKETS: f"{uid}:root 0750",
                 },
             ),
@@ -51,6 +59,29 @@ def run():
                 sources={name: f"salt://postgres/files/conf/{name}" for name in postgres.FILES},
                 context=context,
             ),
+            "PostgreSQL: pgBackRest's settings": state(
+                "mailhost_file.managed",
+                name=f"{postgres.PGBACKREST}/pgbackrest.conf",
+                source="salt://postgres/files/pgbackrest.conf",
+                context={"stanza": postgres.STANZA, **backup},
+                **secret,
+            ),
+            **{
+                f"PostgreSQL: pgBackRest's {name}": state(
+                    "mailhost_file.managed",
+                    name=f"{postgres.PGBACKREST}/{name}",
+                    source="salt://postgres/files/text",
+                    context={"text": text},
+                    **secret,
+                )
+                for name, text in mailhost_backup.secrets(backup).items()
+            },
+            "PostgreSQL: nothing left of another repository": state(
+                "mailhost_file.absent", paths=mailhost_backup.strays(backup)
+            ),
+            "PostgreSQL: repositories for its WAL": state(
+                "mailhost_backup.stanza", image=image, uid=uid, offsite=bool(backup["offsite"]["type"])
+            ),
             "PostgreSQL: its Compose file": state(
                 "mailhost_file.managed",
                 name=postgres.COMPOSE,
@@ -63,6 +94,6 @@ def run():
                 source="salt://postgres/files/mailserver-postgres.service",
                 context=context,
             ),
-            "PostgreSQL runs": state("mailhost_postgres.running", image=wanted["image"]),
+            "PostgreSQL runs": state("mailhost_postgres.running", image=image),
         },
     )

@@ -36,7 +36,7 @@ useradd -r -g postgres -u 999 -d /var/lib/postgresql -s /bin/bash postgres
 mkdir /etc/postgresql-common
 echo create_main_cluster = false >/etc/postgresql-common/createcluster.conf
 apt-get update -q
-apt-get install -y -q --no-install-recommends postgresql-{MAJOR}
+apt-get install -y -q --no-install-recommends postgresql-{MAJOR} pgbackrest
 dpkg-query -W -f '${{Version}}' postgresql-{MAJOR} >/postgresql.version
 install -d -o postgres -g postgres -m 1777 {DATA}
 install -d -o postgres -g postgres -m 3777 /var/run/postgresql

@@ -57,13 +57,33 @@ def test_the_major_version_of_a_name(image: str, major: str | None) -> None:
 
 
 def test_what_an_image_says() -> None:
-    said = {"Id": "sha256:1", "RepoDigests": None, "Config": {"Env": ["PG_MAJOR=17", "PG_VERSION=17.7-3.pgdg13+1"]}}
+    said: dict[str, Any] = {
+        "Id": "sha256:1",
+        "RepoDigests": None,
+        "Config": {"Env": ["PG_MAJOR=17", "PG_VERSION=17.7-3.pgdg13+1"]},
+    }
     found = mailhost_postgres.parse_image(said)
-    assert found == {"id": "sha256:1", "major": "17", "version": "17.7-3.pgdg13+1", "digests": []}
+    assert found == {"id": "sha256:1", "major": "17", "version": "17.7-3.pgdg13+1", "digests": [], "base": None}
+    said["Config"]["Labels"] = {"mailhost.base": "sha256:0"}
+    assert (mailhost_postgres.parse_image(said) or {})["base"] == "sha256:0"
     assert mailhost_postgres.parse_image(None) is None
     mailhost_postgres.require_initialised("17", IMAGE)
     with pytest.raises(CommandExecutionError, match="it is no image of PostgreSQL"):
         mailhost_postgres.require_initialised(None, "busybox:1")
+
+
+def test_the_image_that_runs_is_named_by_all_it_is_made_of() -> None:
+    name = mailhost_postgres.own_image(IMAGE)
+    assert name.startswith("mailserver-postgres:17-trixie-")
+    digest = "registry.example.org:5000/postgres:17-trixie@sha256:" + "0" * 64
+    assert mailhost_postgres.own_image(digest).startswith("mailserver-postgres:17-trixie-")
+    assert mailhost_postgres.own_image(digest) != name
+
+
+def test_the_proxies_of_apt() -> None:
+    said = "http_proxy='http://ada:se cret@proxy.example.org:3128'\nhttps_proxy='DIRECT'\n"
+    assert mailhost_postgres.parse_proxies(said) == {"http_proxy": "http://ada:se cret@proxy.example.org:3128"}
+    assert mailhost_postgres.parse_proxies("") == {}
 
 
 ON = {"enabled": "enabled", "active": "active"}

@@ -1,0 +1,90 @@
+"""Backups of the database, exact in a dry run: also before Docker, the container and the cluster are there."""
+
+from salt.exceptions import CommandExecutionError
+
+import mailhost_backup
+import mailhost_forecast
+from mailhost_result import explained, outcome
+
+__all__ = ["backed_up", "kept", "stanza"]
+
+
+@explained
+def kept(name, encrypted):
+    """Let backups that are there stay what they are: encrypted, or not.
+
+    encrypted
+        Whether they should be; the other kind is refused before anything is touched.
+    """
+    archive = __salt__["mailhost_backup.archive"]()
+    mailhost_backup.refuse_cipher(archive, encrypted)
+    return outcome((__opts__, __context__), name, {}, None, "as they began" if archive["there"] else "none yet")
+
+
+@explained
+def stanza(name, image, uid, offsite):
+    """Let every repository take WAL of the cluster in the data directory.
+
+    image, uid
+        What the container is made from, and as whom it runs.
+    offsite
+        Whether there is a second repository.
+    """
+    archive, cluster = __salt__["mailhost_backup.archive"](), __salt__["mailhost_postgres.cluster"]()["data"].get("id")
+    numbers = (1, 2) if offsite else (1,)
+    if not archive["there"]:
+        repositories = {number: {"id": None, "why": None} for number in numbers}
+    elif archive["id"] and not offsite:
+        # Plain, and the only one: its own file says it.
+        repositories = {1: {"id": archive["id"], "why": None}}
+    else:
+        found = _info(image, uid)
+        repositories = found["repositories"] if found else {}
+    changes = mailhost_backup.plan_stanza(repositories, cluster)
+    anew = [change["old"] for change in changes.values() if change["old"]]
+
+    def act():
+        if len(anew) < len(changes):
+            __salt__["mailhost_backup.make_stanza"](image, uid, False)
+        if anew:
+            __salt__["mailhost_backup.make_stanza"](image, uid, True)
+
+    silent = [f"repository {number}: {found['why']}" for number, found in repositories.items() if found["why"]]
+    return outcome((__opts__, __context__), name, changes, act, "; ".join(silent) or f"for cluster {cluster}")
+
+
+@explained
+def backed_up(name, image, uid, offsite):
+    """Let every repository have a base backup of the cluster, so that from now on any second can be restored.
+
+    image, uid, offsite
+        As ``stanza``.
+    """
+    archive, cluster = __salt__["mailhost_backup.archive"](), __salt__["mailhost_postgres.cluster"]()["data"].get("id")
+    numbers = (1, 2) if offsite else (1,)
+    found = _info(image, uid) if archive["there"] and cluster else {"repositories": {}, "backups": []}
+    changes = {}
+    if found is not None:
+        backed = {backup["database"]["repo-key"] for backup in found["backups"]}
+        out_of_reach = {number for number, repository in found["repositories"].items() if repository["why"]}
+        for number in numbers:
+            mine = found["repositories"].get(number, {"id": None})["id"] == cluster and number in backed
+            if not mine and number not in out_of_reach:
+                changes[f"repository {number}"] = {"old": None, "new": "a full backup"}
+
+    def act():
+        for number in numbers:
+            if f"repository {number}" in changes:
+                __salt__["mailhost_backup.run"]("backup", "--type=full", f"--repository={number}")
+
+    return outcome((__opts__, __context__), name, changes, act, "there is one")
+
+
+def _info(image, uid):
+    """Return what pgBackRest says of the repositories; None in a dry run that would make it answer first."""
+    try:
+        return __salt__["mailhost_backup.info"](image, uid)
+    except CommandExecutionError:
+        if __opts__["test"] and mailhost_forecast.applied(__context__, "changed", {}):
+            return None
+        raise

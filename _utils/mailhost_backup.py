@@ -1,0 +1,240 @@
+"""Backups of the database: what pgBackRest and the operator's tool are given, and what differs. Pure."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from salt.exceptions import CommandExecutionError
+
+import mailhost_postgres
+
+# The repository on the host, as the container has it: directories of /opt/postgres.
+ARCHIVE = "/opt/postgres/wal_archive"
+BACKUPS = "/opt/postgres/backups"
+# Says whose WAL is in it: pgBackRest's own file.
+ARCHIVE_INFO = f"{ARCHIVE}/{mailhost_postgres.STANZA}/archive.info"
+
+TOOL = "/usr/local/sbin/mailhost-pg"
+LIBRARY = "/usr/local/lib/mailhost-pg"
+MODULES = (
+    "__init__",
+    "__main__",
+    "backup",
+    "check",
+    "config",
+    "container",
+    "drill",
+    "export",
+    "hook",
+    "pgbackrest",
+    "plan",
+    "restore",
+    "times",
+    "verify",
+)
+SETTINGS = "/etc/mailhost-pg.json"
+STATE = "/var/lib/mailhost-pg"
+DRILLS = f"{STATE}/drills.jsonl"
+
+SYSTEMD = "/etc/systemd/system"
+SERVICES = {
+    "backup": "Base backup of the mail server's PostgreSQL",
+}
+TIMERS = tuple(f"mailhost-pg-{name}.timer" for name in SERVICES)
+FAILED = "mailhost-pg-failed@.service"
+
+
+def secrets(backup: Mapping[str, Any]) -> dict[str, str]:
+    """Return the files beside pgBackRest's settings that these name, by name.
+
+    backup
+        The pillar's section.
+    """
+    offsite = backup["offsite"]
+    if offsite["type"] == "sftp":
+        # OpenSSH's form for another port than its own (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
+        host = offsite["host"] if offsite["port"] == 22 else f"[{offsite['host']}]:{offsite['port']}"
+        return {"offsite_key": offsite["private_key"], "known_hosts": f"{host} {offsite['host_key']}\n"}
+    if offsite["type"] == "s3" and offsite["ca"]:
+        return {"offsite_ca.crt": offsite["ca"]}
+    return {}
+
+
+def strays(backup: Mapping[str, Any]) -> list[str]:
+    """Return the paths of files that other settings would have beside them."""
+    names = {"offsite_key", "known_hosts", "offsite_ca.crt"} - set(secrets(backup))
+    return [f"{mailhost_postgres.PGBACKREST}/{name}" for name in sorted(names)]
+
+
+def schedules(backup: Mapping[str, Any]) -> dict[str, str]:
+    """Return when each service runs, as systemd.time(7) writes it."""
+    return {
+        "backup": f"*-*-* {backup['at']}:00",
+        "drill": f"*-*-* {backup['drill']['at']}:00",
+        "check": "*:0/5",
+    }
+
+
+def settings(pillar: Mapping[str, Any], uid: int) -> dict[str, Any]:
+    """Return what the operator's tool reads: nothing secret."""
+    backup = pillar["backup"]
+    return {
+        "image": mailhost_postgres.own_image(pillar["postgres"]["image"]),
+        "uid": uid,
+        "container": mailhost_postgres.CONTAINER,
+        "unit": mailhost_postgres.UNIT,
+        "project": mailhost_postgres.PROJECT,
+        "data": mailhost_postgres.DATA,
+        "marker": mailhost_postgres.MARKER,
+        "archive": ARCHIVE,
+        "backups": BACKUPS,
+        "stanza": mailhost_postgres.STANZA,
+        "database": mailhost_postgres.DATABASE,
+        "state": STATE,
+        "full_weekday": backup["full_weekday"],
+        "retention_days": backup["retention_days"],
+        "archive_timeout": backup["archive_timeout"],
+        "offsite": backup["offsite"]["type"],
+        "drill": {name: value for name, value in backup["drill"].items() if name != "at"},
+        "alarms": backup["alarms"],
+        "hook": backup["hook"],
+    }
+
+
+def parse_archive_info(text: str | None) -> dict[str, Any]:
+    """Return whose WAL the archive has by its own file: system identifier, and whether it is encrypted.
+
+    None for the identifier where there is no file, or one that cannot be read because it is encrypted.
+    """
+    if text is None:
+        return {"there": False, "encrypted": False, "id": None}
+    # What openssl and pgBackRest begin an encrypted file with.
+    encrypted = text.startswith("Salted__")
+    found = re.search(r"^db-system-id=(\d+)$", text, re.MULTILINE)
+    return {"there": True, "encrypted": encrypted, "id": found.group(1) if found else None}
+
+
+def refuse_cipher(archive: Mapping[str, Any], wanted: bool) -> None:
+    """Raise CommandExecutionError when backups are encrypted and should not be, or the other way round.
+
+    pgBackRest keeps a repository as it began; what is in it could not be read any more.
+    """
+    if archive["there"] and archive["encrypted"] != wanted:
+        is_, to_be = ("encrypted", "it is null") if archive["encrypted"] else ("not encrypted", "it is given")
+        raise CommandExecutionError(
+            f"backup.cipher_pass: {to_be}, and the backups in {BACKUPS} are {is_}, which stays so for good: put it "
+            f"back, or move what is in {ARCHIVE} and {BACKUPS} away to begin anew"
+        )
+
+
+def parse_info(said: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the repositories from ``pgbackrest info --output=json``.
+
+    repositories has, by number, the system identifier of the cluster it is for (None: none yet), and why it cannot be
+    looked at (None where it can); backups are those of that cluster, oldest first.
+    """
+    stanza: Mapping[str, Any] = said[0] if said else {"repo": [], "db": [], "backup": []}
+    # The newest entry of a repository's history is the cluster that it takes WAL of.
+    newest = {db["repo-key"]: db for db in sorted(stanza.get("db", []), key=lambda db: int(db["id"]))}
+    repositories = {}
+    for repo in stanza["repo"]:
+        # 99: pgBackRest could not look; 1 and 3 to 5: nothing, or only a part, is there yet.
+        why = repo["status"]["message"] if repo["status"]["code"] == 99 else None
+        known = newest.get(repo["key"])
+        repositories[repo["key"]] = {"id": str(known["system-id"]) if known else None, "why": why}
+    backups = [
+        backup
+        for backup in stanza.get("backup", [])
+        if backup["database"]["id"] == newest[backup["database"]["repo-key"]]["id"] and not backup.get("error")
+    ]
+    return {"repositories": repositories, "backups": backups}
+
+
+def plan_stanza(repositories: Mapping[int, Mapping[str, Any]], cluster: str | None) -> dict[str, Any]:
+    """Return the changes that let every repository take the cluster's WAL.
+
+    cluster
+        Its system identifier, None before there is one.
+    """
+    new = f"for cluster {cluster}" if cluster else "for cluster"
+    changes: dict[str, Any] = {}
+    for number, repository in repositories.items():
+        if repository["why"] is None and (repository["id"] is None or repository["id"] != cluster):
+            old = f"for cluster {repository['id']}" if repository["id"] else None
+            changes[f"repository {number}"] = {"old": old, "new": new}
+    return changes
+
+
+def units(backup: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return the units of systemd, each with its template and the variables of that, by name."""
+    found: dict[str, tuple[str, dict[str, Any]]] = {FAILED: (FAILED, {"tool": TOOL})}
+    lines = {
+        # A drill that was killed leaves a container and a directory.
+        "drill": [f"ExecStopPost={TOOL} drill --clean", "KillMode=mixed"],
+        # A warning is an answer, and no failed unit.
+        "check": ["SuccessExitStatus=1"],
+    }
+    if backup["alarms"]["textfile"]:
+        lines["check"].append(f"ReadWritePaths={backup['alarms']['textfile'].rpartition('/')[0] or '/'}")
+    for name, title in SERVICES.items():
+        when = schedules(backup)[name]
+        context = {"name": name, "title": title, "tool": TOOL, "when": when, "lines": lines.get(name, [])}
+        found[f"mailhost-pg-{name}.service"] = ("service", context)
+        found[f"mailhost-pg-{name}.timer"] = ("timer", context)
+    return found
+
+
+# What the server says of its archiver, in one row. A segment that is not archived yet has a file *.ready.
+QUESTION = """select json_build_object(
+    'mode', current_setting('archive_mode'),
+    'archived', extract(epoch from last_archived_time),
+    'failed', case when last_failed_time > coalesce(last_archived_time, '-infinity') then last_failed_wal end,
+    'waiting', (select count(*) from pg_ls_archive_statusdir()
+        where name like '%.ready' and modification < now() - interval '1 minute')) from pg_stat_archiver"""
+
+
+def judge(
+    backup: Mapping[str, Any],
+    server: Mapping[str, Any],
+    info: Mapping[str, Any],
+    timers: Mapping[str, Mapping[str, Any]],
+    now: float,
+) -> tuple[list[str], list[str], str]:
+    """Return in words what of the backups is not as declared, what is not proven yet, and what was seen.
+
+    backup
+        The pillar's section.
+    server
+        The answer to ``QUESTION``.
+    info
+        What ``mailhost_backup.info`` found.
+    timers
+        What ``mailhost_service.look`` found, by name.
+    now
+        Seconds since 1970.
+    """
+    failures = [
+        f"{name} is {unit['active']}, {unit['enabled']}"
+        for name, unit in timers.items()
+        if (unit["active"], unit["enabled"]) != ("active", "enabled")
+    ]
+    if server["mode"] != "on":
+        failures.append(f"archive_mode is {server['mode']}")
+    if server["failed"]:
+        failures.append(f"archiving fails at {server['failed']}")
+    if server["waiting"]:
+        failures.append(f"{server['waiting']} segments have waited for the archive for more than a minute")
+    seen = []
+    for number in (1, 2) if backup["offsite"]["type"] else (1,):
+        mine = [row for row in info["backups"] if row["database"]["repo-key"] == number]
+        why = info["repositories"].get(number, {}).get("why")
+        if why:
+            failures.append(f"repository {number}: {why}")
+        elif not mine:
+            failures.append(f"repository {number} has no base backup")
+        else:
+            hours = (now - mine[-1]["timestamp"]["stop"]) / 3600
+            if hours > backup["alarms"]["backup_age_hours"]:
+                failures.append(f"repository {number}: the newest base backup is {hours:.0f} hours old")
+            seen.append(f"repository {number} has {len(mine)} base backup{'' if len(mine) == 1 else 's'}, and all WAL")
+    return failures, [], "; ".join(seen)

@@ -1,0 +1,84 @@
+"""What the tool is told by /etc/mailhost-pg.json, which has nothing secret; and how it refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SETTINGS = Path("/etc/mailhost-pg.json")
+LOCK = Path("/run/mailhost-pg.lock")
+
+
+class Refused(Exception):
+    """What was asked for is not done; the message is one sentence for the operator."""
+
+
+class Failed(Exception):
+    """What was asked for went wrong; the message is what the program that failed said."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The host's settings.
+
+    image is the container's, uid PostgreSQL's in it; data, archive and backups are directories of the host, state one
+    of the tool's own, project Compose's, marker the file with the system identifier of the cluster that may be started;
+    retention_days, archive_timeout (seconds) and offsite (kind of the second repository, or None) as in the pillar;
+    drill, alarms and hook too.
+    """
+
+    image: str
+    uid: int
+    container: str
+    unit: str
+    project: Path
+    data: Path
+    marker: Path
+    archive: Path
+    backups: Path
+    stanza: str
+    database: str
+    state: Path
+    full_weekday: str
+    retention_days: int
+    archive_timeout: int
+    offsite: str | None
+    drill: dict[str, Any]
+    alarms: dict[str, Any]
+    hook: str | None
+
+    @property
+    def repositories(self) -> tuple[int, ...]:
+        """The numbers of the repositories, as pgBackRest has them."""
+        return (1, 2) if self.offsite else (1,)
+
+
+def load(path: Path = SETTINGS) -> Config:
+    """Return the host's settings. Raises Refused when there are none that can be used."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for field in dataclasses.fields(Config):
+            if field.type == "Path":
+                found[field.name] = Path(found[field.name])
+        return Config(**found)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refused(f"{path}: cannot be used ({error}): apply task 2.1.3 again") from None
+
+
+@contextlib.contextmanager
+def alone(wait: bool) -> Iterator[None]:
+    """Hold the lock that backup, restore, drill and verify share; the kernel drops it when the process dies.
+
+    Params: wait, whether another one is waited for; else Raises Refused.
+    """
+    with LOCK.open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise Refused("another mailhost-pg is at work with the repository: wait for it to end") from None
+        yield

@@ -1,0 +1,1 @@
+"""Moments, as operators write them."""

@@ -1,0 +1,67 @@
+#!py
+"""2.1.3 Backups and WAL can be restored to a second, and a drill proves it (seed: configure_database_backups)."""
+
+import mailhost_backup as backup
+import mailhost_postgres
+import mailhost_storage
+from mailhost_sls import state, task
+
+
+def run():
+    """The operator's tool, its timers, and then what the timers would make first."""
+    wanted, image = __pillar__["backup"], __pillar__["postgres"]["image"]
+    uid, units = mailhost_storage.image_uid(image), backup.units(wanted)
+    return task(
+        __sls__,
+        {
+            "Backups: directories": state(
+                "mailhost_file.directories",
+                paths={
+                    backup.LIBRARY: "root:root 0755",
+                    f"{backup.LIBRARY}/mailhost_pg": "root:root 0755",
+                    backup.STATE: "root:root 0750",
+                },
+            ),
+            "Backups: the tool's code": state(
+                "mailhost_file.together",
+                name=f"{backup.LIBRARY}/mailhost_pg",
+                sources={f"{name}.py": f"salt://backup/files/mailhost_pg/{name}.py" for name in backup.MODULES},
+                verbatim=True,
+            ),
+            "Backups: the tool's settings": state(
+                "mailhost_file.managed",
+                name=backup.SETTINGS,
+                source="salt://backup/files/mailhost-pg.json",
+                context={"settings": backup.settings(__pillar__, uid)},
+            ),
+            "Backups: mailhost-pg": state(
+                "mailhost_file.managed",
+                name=backup.TOOL,
+                source="salt://backup/files/mailhost-pg",
+                context={"library": backup.LIBRARY},
+                mode="0755",
+            ),
+            **{
+                f"Backups: {unit}": state(
+                    "mailhost_file.managed",
+                    name=f"{backup.SYSTEMD}/{unit}",
+                    source=f"salt://backup/files/units/{source}",
+                    context=context,
+                )
+                for unit, (source, context) in units.items()
+            },
+            "Backups: a base backup": state(
+                "mailhost_backup.backed_up",
+                image=mailhost_postgres.own_image(image),
+                uid=uid,
+                offsite=bool(wanted["offsite"]["type"]),
+            ),
+            **{
+                f"Backups: {unit} runs": state(
+                    "mailhost_service.running", name=unit, restart_after=[f"{backup.SYSTEMD}/{unit}"]
+                )
+                for unit in units
+                if unit.endswith(".timer")
+            },
+        },
+    )
