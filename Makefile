@@ -79,7 +79,7 @@ unit: setup  ## The tests that need no host
 	$(BIN)/pytest -q -m "not lab"
 
 test: packages lint  ## Everything: lint, unit tests, and real Debian 13 hosts (root)
-	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/pytest -q -n 4 --dist loadfile
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/pytest -q -n 4 --dist loadfile --durations=25 --durations-min=60
 
 audit: packages setup  ## Lynis, ssh-audit and OpenSCAP on a lab host, before and after (root)
 	PATH=$(CURDIR)/$(BIN):$$PATH PYTHONPATH=tests:_utils $(BIN)/python -m labkit.audit

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable
 
-from mailhost_endpoint import CONNECT_SECONDS, Endpoint, Host, ssh_options
+from mailhost_endpoint import CONNECT_SECONDS, HEAD_START_SECONDS, Endpoint, Host, ssh_options
 
 LOGIN_SECONDS = 10
 # The process that asks the roster first; the options it makes are handed down to those it starts.
@@ -128,7 +128,11 @@ def told(options_: Iterable[str], endpoint: Endpoint, words: Iterable[str], stdi
 
 
 def open_ports(endpoints: Iterable[Endpoint]) -> dict[tuple[str, int], str]:
-    """Return for each address and port "" when it takes a connection, else why not; all are asked at once."""
+    """Return for each address and port "" when it takes a connection, else why not; all are asked at once.
+
+    They have CONNECT_SECONDS together, or HEAD_START_SECONDS once the public side has answered.
+    """
+    endpoints = list(endpoints)
     pending: dict[tuple[str, int], socket.socket] = {}
     answers: dict[tuple[str, int], str] = {}
     for endpoint in endpoints:
@@ -143,26 +147,29 @@ def open_ports(endpoints: Iterable[Endpoint]) -> dict[tuple[str, int], str]:
             sock.close()
         else:
             pending[where] = sock
-    answers.update(_wait(pending))
+    public = {(way.address, way.port) for way in endpoints if way.network == "public"}
+    answers.update(_wait(pending, public))
     return answers
 
 
-def _wait(pending: dict[tuple[str, int], socket.socket]) -> dict[tuple[str, int], str]:
-    """Wait for the pending connections, CONNECT_SECONDS for all of them together."""
+def _wait(pending: dict[tuple[str, int], socket.socket], public: set[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    """Wait for the pending connections, as `open_ports` says."""
     import select
     import time
 
     answers: dict[tuple[str, int], str] = {}
-    until = time.monotonic() + CONNECT_SECONDS
-    while pending and (left := until - time.monotonic()) > 0:
+    begun, seconds = time.monotonic(), CONNECT_SECONDS
+    while pending and (left := begun + seconds - time.monotonic()) > 0:
         _, ready, _ = select.select([], list(pending.values()), [], left)
         for where, sock in list(pending.items()):
             if sock in ready:
                 error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 answers[where] = os.strerror(error).lower() if error else ""
                 pending.pop(where).close()
+                if where in public and not error:
+                    seconds = HEAD_START_SECONDS
     for where, sock in pending.items():
-        answers[where] = f"no answer in {CONNECT_SECONDS} s"
+        answers[where] = f"no answer in {seconds} s"
         sock.close()
     return answers
 

@@ -65,13 +65,13 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(
-    mail_lab: Lab, _mail: Host, _thin: Path, tmp_path_factory: pytest.TempPathFactory
+    mail_lab: Lab, _hardened: Host, _thin: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[], Scene]]:
     """Return how to get the scene as it was made: the host booted anew, the peer connected."""
     import mailhost_pillar
 
     outside, peer = mail_lab.namespace("outside"), Peer(mail_lab, "laptop", ("10.100.0.2", "fd00:100::2"))
-    host = _started(_mail, "pristine")
+    host = _started(_hardened, "hardened")
     with Checkout(tmp_path_factory.mktemp("exposure") / "c", host, _thin) as checkout:
         vpn = {"address6": f"{HERE6}/64", "peers": peer.pillar()}
         pillar = {**Checkout.good_pillar(host), "vpn": vpn}

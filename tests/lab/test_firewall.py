@@ -45,15 +45,15 @@ TAMPERS = {
 
 
 @pytest.fixture(scope="module")
-def _firewalled(_mail: Host, _thin: Path, tmp_path_factory: pytest.TempPathFactory) -> Host:
+def _firewalled(_hardened: Host, _thin: Path, tmp_path_factory: pytest.TempPathFactory) -> Host:
     """The shared host, with its snapshot ``firewalled``."""
-    _started(_mail, "pristine")
-    with Checkout(tmp_path_factory.mktemp("firewall") / "c", _mail, _thin) as checkout:
+    _started(_hardened, "hardened")
+    with Checkout(tmp_path_factory.mktemp("firewall") / "c", _hardened, _thin) as checkout:
         applied = checkout.apply(SLS)
         assert applied.returncode == 0, applied.failed or applied.result
-    _background_done(_mail)
-    _kept(_mail, "firewalled")
-    return _mail
+    _background_done(_hardened)
+    _kept(_hardened, "firewalled")
+    return _hardened
 
 
 @pytest.fixture
@@ -77,8 +77,8 @@ def status(host: Host) -> list[str]:
 # Exactness.
 
 
-def test_pristine_host(fresh: Host, checkout: Checkout, exact: Exact) -> None:
-    found = exact("firewall, pristine", fresh, checkout, SLS)
+def test_hardened_host(hardened: Host, checkout: Checkout, exact: Exact) -> None:
+    found = exact("firewall, hardened", hardened, checkout, SLS)
     assert "enabled" in found.real.changed[STATE]
     assert found.again.marks["1.5.1"] == "[~]"
     assert "SSH comes in from everywhere" in found.again["1.5.1 is proven"].comment

@@ -1,6 +1,8 @@
 """Which endpoint of a host is taken, and how often a login is tried."""
 
+import contextlib
 import pathlib
+import socket
 
 import pytest
 
@@ -116,3 +118,21 @@ def test_a_new_way_is_tried_until_it_works_or_sshd_refuses(
     # Once and no more, however often it is asked.
     expected = [f"mail: login as {done[0]}: {REFUSED}"] if REFUSED in answers else []
     assert [line for line in capsys.readouterr().err.splitlines() if "denied" in line] == expected
+
+
+@pytest.mark.parametrize(("public", "seconds"), [(True, 0.05), (False, 0.1)])
+def test_the_vpn_has_a_head_start_and_no_more(monkeypatch: pytest.MonkeyPatch, public: bool, seconds: float) -> None:
+    """Once the public side has answered, a VPN that is not up is not waited for as long as for a host."""
+    monkeypatch.setattr(mailhost_ssh, "HEAD_START_SECONDS", 0.05)
+    monkeypatch.setattr(mailhost_ssh, "CONNECT_SECONDS", 0.1)
+    silent, answering = socket.socketpair(), socket.socketpair()
+    silent[0].setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while silent[0].send(bytes(65536)):
+            pass
+    vpn, outside = ("10.100.0.25", 2288), ("203.0.113.5", 22)
+    pending = {vpn: silent[0], outside: answering[0]}
+    answers = mailhost_ssh._wait(pending, {outside} if public else set())
+    assert answers == {outside: "", vpn: f"no answer in {seconds} s"}
+    silent[1].close()
+    answering[1].close()
