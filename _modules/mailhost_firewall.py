@@ -6,6 +6,7 @@ import pathlib
 import re
 
 import mailhost_chains
+import mailhost_docker
 import mailhost_firewall
 import mailhost_forecast
 import mailhost_iptables
@@ -22,7 +23,8 @@ UNIT = "ufw.service"
 
 def look():
     """Return what there is: ufw's files by path (None: absent), those edited by hand, the kernel's rules by family,
-    whether ufw starts at boot, where sshd listens, and the host's public addresses by family.
+    those of table nat, whether a running Docker makes rules, whether ufw starts at boot, where sshd listens, and the
+    host's public addresses by family.
 
     CLI Example:
 
@@ -38,6 +40,8 @@ def look():
         "files": files,
         "boot": __salt__["mailhost_service.look"](UNIT)["enabled"] == "enabled" if there else True,
         "kernel": {family: _saved(program) for family, program in SAVE.items()} if there else {},
+        "nat": _saved(SAVE[4], "nat") if there else "",
+        "docker": there and _docker_makes_rules(),
         "packaged": packaged,
         "edited": _edited(files, packaged) if there else [],
         "ssh": _listening("sshd"),
@@ -119,16 +123,30 @@ def let_in(port, protocol, comment, interface=""):
     rule = Rule("allow", protocol, str(port), in_interface=interface, comment=comment)
     if all(mailhost_ufw.admits(texts[path], protocol, port, interface) for path in mailhost_firewall.RULES.values()):
         return False
+    if not mailhost_iptables.started(4, _saved(SAVE[4])):
+        return False  # it was stopped: it keeps nobody out, and takes no rule
     if __opts__["test"]:
         mailhost_forecast.note(__context__, "ufw rules", rule.line(), True)
+        if any(other.place == rule.place for text in texts.values() for other in mailhost_ufw.parse(text)):
+            mailhost_forecast.note(__context__, *mailhost_firewall.LOADED, True)
     else:
         __salt__["mailhost_run.program"](["ufw", *rule.command()])
     return True
 
 
-def _saved(program):
-    """Return the kernel's filter table as iptables-save prints it."""
-    return __salt__["mailhost_run.program"]([program, "-t", "filter"])
+def _saved(program, table="filter"):
+    """Return a table of the kernel's rules as iptables-save prints it."""
+    return __salt__["mailhost_run.program"]([program, "-t", table])
+
+
+def _docker_makes_rules():
+    """Whether Docker runs, and its file does not tell it to leave the kernel's rules alone."""
+    try:
+        program = pathlib.Path(f"/proc/{pathlib.Path(mailhost_docker.PID).read_text().strip()}/comm").read_text()
+    except OSError:
+        return False
+    text = __salt__["mailhost_file.look"](mailhost_docker.CONFIG).get("text")
+    return program.strip() == "dockerd" and mailhost_docker.makes_rules(mailhost_docker.parse(text))
 
 
 def _packaged():

@@ -6,10 +6,11 @@ from salt.exceptions import CommandExecutionError
 
 import mailhost_firewall
 import mailhost_forecast
+import mailhost_iptables
 import mailhost_ufw
 from mailhost_result import explained, outcome
 
-__all__ = ["declared", "logins_unlimited"]
+__all__ = ["declared", "docker_hooked", "logins_unlimited"]
 
 
 @explained
@@ -38,6 +39,10 @@ def declared(name, admin, services, interface, networks, vpn_port, ssh_port, pru
     if let_in := list(mailhost_forecast.applied(__context__, "ufw rules", {})):
         for path in mailhost_firewall.RULES.values():
             seen["files"][path] = mailhost_ufw.with_rules(seen["files"][path] or "", let_in)
+    if mailhost_forecast.applied(__context__, mailhost_firewall.LOADED[0], {}):
+        for family, path in mailhost_firewall.RULES.items():
+            kernel = seen["kernel"][family]
+            seen["kernel"][family] = mailhost_iptables.users_loaded(family, seen["files"][path] or "", kernel)
     wanted = {
         "services": services,
         "interface": interface,
@@ -64,6 +69,29 @@ def declared(name, admin, services, interface, networks, vpn_port, ssh_port, pru
 
 
 @explained
+def docker_hooked(name):
+    """Let Docker's own rules be in the kernel, where somebody flushed them: it is restarted, its containers run on.
+
+    name
+        Docker's unit. This stands after ufw's own state: ports are published when what filters them is there.
+    """
+    restarted = name in mailhost_forecast.applied(__context__, "started", {})
+    lost = not restarted and mailhost_firewall.unhooked(__salt__["mailhost_firewall.look"]())
+
+    def act():
+        __salt__["mailhost_service.act"](name, "restart")
+        now = __salt__["mailhost_firewall.look"]()
+        # It has not put what filters its ports before its own rules if containers were running.
+        hooks = {family: mailhost_iptables.containers_first(kernel) for family, kernel in now["kernel"].items()}
+        __salt__["mailhost_firewall.apply"]({}, hooks, False, [], False, False)
+        if mailhost_firewall.unhooked(now):
+            raise CommandExecutionError(f"{name}: makes no rules, also after a restart")
+
+    changes = {"restarted": "its own rules were not in the kernel"} if lost else {}
+    return outcome((__opts__, __context__), name, changes, act, "has its rules in the kernel")
+
+
+@explained
 def logins_unlimited(name):
     """Let ufw, where it is on already, not limit logins: six in 30 seconds are what a run itself makes.
 
@@ -75,6 +103,7 @@ def logins_unlimited(name):
     if __opts__["test"]:
         for new in rules.values():
             mailhost_forecast.note(__context__, "ufw rules", new.line(), True)
+            mailhost_forecast.note(__context__, *mailhost_firewall.LOADED, True)
 
     def act():
         commands = [new.command() for new in rules.values()]

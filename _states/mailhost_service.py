@@ -42,6 +42,8 @@ def running(name, package=None, enabled=True, restart_after=(), reload_after=(),
         restart=_newer(restart_after, unit["started"], forecast),
         reload=_newer(reload_after, unit["changed"], forecast),
     )
+    if __opts__["test"] and not set(changes) <= {"enabled", "reloaded"}:
+        mailhost_forecast.note(__context__, "started", name, True)
 
     def act():
         verbs = ["daemon-reload"]

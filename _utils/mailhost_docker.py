@@ -8,6 +8,7 @@ from salt.exceptions import CommandExecutionError
 
 UNIT = "docker.service"
 CONFIG = "/etc/docker/daemon.json"
+PID = "/run/docker.pid"
 SOURCE = "/etc/apt/sources.list.d/docker.sources"
 # What the daemon does to the network when it starts: its bridge, and forwarding, with which the kernel stops taking
 # redirects (its Documentation/networking/ip-sysctl.rst, accept_redirects).
@@ -102,6 +103,11 @@ def plan(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of the daemon that differ, by name."""
     wanted = merged(found)
     return {name: {"old": found.get(name), "new": wanted[name]} for name in SETTINGS if found.get(name) != wanted[name]}
+
+
+def makes_rules(settings: Mapping[str, Any]) -> bool:
+    """Whether the daemon, with these settings, filters by rules of iptables: they may leave that to others."""
+    return bool(settings.get("iptables", True)) and settings.get("firewall-backend", "iptables") == "iptables"
 
 
 def text(settings: Mapping[str, Any]) -> str:

@@ -37,6 +37,9 @@ PACKAGED = {
     CONF: "ENABLED=no\nLOGLEVEL=low\n",
 }
 
+# What a dry run notes where ufw gives a rule another one's place: it then loads all rules of both families again.
+LOADED = ("ufw chains", "users'")
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -151,12 +154,22 @@ def plan(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> Plan:
 
 
 def limiting(seen: Mapping[str, Any]) -> list[Rule]:
-    """Return the rules of an active ufw that limit logins from everywhere at the ports where sshd listens."""
+    """Return the rules of an active ufw that limit logins from everywhere at the ports where sshd listens.
+
+    One that was stopped limits nobody, and takes no other rule: its own task starts it.
+    """
     if setting(seen["files"][CONF] or "", "ENABLED").lower() != "yes":
+        return []
+    if not mailhost_iptables.started(4, seen["kernel"][4]):
         return []
     ports = {str(port) for _, port in seen["ssh"]}
     there = dict.fromkeys(rule for path in RULES.values() for rule in parse(seen["files"][path] or ""))
     return [rule for rule in there if rule.action == "limit" and rule.opens_everywhere(ports)]
+
+
+def unhooked(seen: Mapping[str, Any]) -> bool:
+    """Whether a running Docker has lost the rules by which it forwards and redirects what is published."""
+    return seen["docker"] and not mailhost_iptables.hooked(seen["kernel"][4], seen["nat"])
 
 
 def judge(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -169,7 +182,9 @@ def judge(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> tuple[list[str]
     for family, kernel in seen["kernel"].items():
         besides += [f"nobody declared {rule} in chain INPUT, IPv{family}" for rule in mailhost_iptables.foreign(kernel)]
         if mailhost_iptables.bypassed(kernel):
-            failures.append(f"Docker's ports pass by {mailhost_chains.CONTAINERS}, IPv{family}: restart docker")
+            failures.append(f"Docker's ports pass by {mailhost_chains.CONTAINERS}, IPv{family}")
+    if unhooked(seen):
+        failures.append("Docker's own rules are not in the kernel")
     return failures, besides
 
 

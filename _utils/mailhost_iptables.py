@@ -52,10 +52,9 @@ def loaded(family: int, user_rules: str, after_rules: str, policies: tuple[str, 
         What iptables-save or ip6tables-save printed of table filter.
     """
     ufw = _ufw(family)
-    users = [f"{ufw}-user-{way}" for way in ("input", "output", "forward")]
     return (
         [policy(kernel, "INPUT"), policy(kernel, "FORWARD")] == [word.replace("REJECT", "DROP") for word in policies]
-        and all(chain(user_rules, name) == chain(kernel, name) for name in users)
+        and all(chain(user_rules, name) == chain(kernel, name) for name in _users(family))
         and f"-j {ufw}-user-input" in chain(kernel, f"{ufw}-before-input")
         and not hooks(family, kernel)
         and guarded(after_rules, kernel)
@@ -64,10 +63,25 @@ def loaded(family: int, user_rules: str, after_rules: str, policies: tuple[str, 
     )
 
 
+def users_loaded(family: int, user_rules: str, kernel: str) -> str:
+    """Return the kernel's rules with ufw's chains of users' rules as ufw would load them from their file.
+
+    Params: family; user_rules, the text of user.rules or user6.rules; kernel, as iptables-save printed it. Chains that
+    are not there stay away.
+    """
+    if not started(family, kernel):
+        return kernel
+    begins = tuple(f"-A {name} " for name in _users(family))
+    lines = [line for line in kernel.splitlines() if not line.startswith(begins)]
+    rules = [line for line in user_rules.splitlines() if line.startswith(begins)]
+    return "\n".join([*lines, *rules, ""])
+
+
 def hooks(family: int, kernel: str) -> str:
     """Return what iptables-restore must read to let the kernel's own chains go through ufw's again, "" for nothing.
 
     ufw hooks its chains in when it makes them and never again: a reload does not help after somebody's ``iptables -F``.
+    Neither does Docker hook DOCKER-USER in when it starts and finds containers running.
     """
     ufw = _ufw(family)
     if not policy(kernel, f"{ufw}-before-input"):
@@ -80,7 +94,12 @@ def hooks(family: int, kernel: str) -> str:
         there = [rule for rule in chain(kernel, name) if rule.startswith(f"-j {ufw}-")]
         if there != wanted:
             lines += [f"-D {name} {rule}" for rule in there] + [f"-A {name} {rule}" for rule in wanted]
-    return "\n".join(["*filter", *lines, "COMMIT", ""]) if lines else ""
+    return _restorable(lines + _containers_first(kernel))
+
+
+def containers_first(kernel: str) -> str:
+    """Return what iptables-restore must read to let DOCKER-USER decide first on what Docker forwards, "" for none."""
+    return _restorable(_containers_first(kernel))
 
 
 def guarded(after_rules: str, kernel: str) -> bool:
@@ -110,6 +129,23 @@ def bypassed(kernel: str) -> bool:
     return any(rule.endswith("-j ACCEPT") or re.search(r"-j DOCKER(?!-ISOLATION-)", rule) for rule in before)
 
 
+def hooked(kernel: str, nat: str) -> bool:
+    """Whether the rules are there by which Docker forwards and redirects what is published, over IPv4.
+
+    It makes them when it starts and never again: somebody's ``iptables -F`` takes them away. Their names are those of
+    Docker before 28 and since.
+
+    Params: kernel, nat, what iptables-save printed of tables filter and nat.
+    """
+    own = ("-j DOCKER-ISOLATION-STAGE-1", "-j DOCKER-FORWARD")
+    return any(rule in own for rule in chain(kernel, "FORWARD")) and "-j DOCKER" in chain(nat, "PREROUTING")
+
+
+def started(family: int, kernel: str) -> bool:
+    """Whether ufw has its chains of users' rules: it takes them away when it is stopped, and leaves the others."""
+    return bool(policy(kernel, _users(family)[0]))
+
+
 def foreign(kernel: str) -> list[str]:
     """Return the rules of INPUT that let something in from outside besides ufw's chains."""
     return [rule for rule in chain(kernel, "INPUT") if rule.endswith("-j ACCEPT") and not rule.startswith("-i lo ")]
@@ -118,6 +154,24 @@ def foreign(kernel: str) -> list[str]:
 def _ufw(family: int) -> str:
     """Return how the names of ufw's chains begin."""
     return "ufw" if family == 4 else "ufw6"
+
+
+def _containers_first(kernel: str) -> list[str]:
+    """Return the lines for iptables-restore that put DOCKER-USER first, none where it is."""
+    jump = f"FORWARD -j {CONTAINERS}"
+    if not bypassed(kernel):
+        return []
+    return [f"-D {jump}"] * chain(kernel, "FORWARD").count(f"-j {CONTAINERS}") + [f"-I {jump}"]
+
+
+def _restorable(lines: list[str]) -> str:
+    """Return lines as iptables-restore reads them, "" for none."""
+    return "\n".join(["*filter", *lines, "COMMIT", ""]) if lines else ""
+
+
+def _users(family: int) -> list[str]:
+    """Return ufw's chains of users' rules."""
+    return [f"{_ufw(family)}-user-{way}" for way in ("input", "output", "forward")]
 
 
 def _spelling(rule: str) -> str:

@@ -1,6 +1,7 @@
 #!py
 """1.5.1 The firewall lets in what is declared and nothing else (seed: configure_ufw_firewall)."""
 
+import mailhost_docker
 import mailhost_firewall
 from mailhost_sls import state, task
 
@@ -16,5 +17,6 @@ def run():
                 admin=__pillar__["access"]["admin"]["name"],
                 **mailhost_firewall.declared(__pillar__),
             ),
+            "Docker: its rules are in the kernel": state("mailhost_firewall.docker_hooked", name=mailhost_docker.UNIT),
         },
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from labkit.checkout import Checkout
 from labkit.vpn import Peer
 
 from .conftest import Exact, _background_done, _kept, _started
+from .test_docker import IMAGE
 
 pytestmark = pytest.mark.lab
 
@@ -20,9 +22,13 @@ SLS = "firewall.rules"
 STATE = "ufw: only what is declared comes in"
 HERE = "10.100.0.25"
 
+LIMITED = "ufw: logins are not limited"
+DOCKER = "Docker: its rules are in the kernel"
+
 TAMPERS = {
-    "rules deleted and denied": (
-        "ufw delete allow 25/tcp; ufw deny 80/tcp; ufw allow 587/tcp;sed -i '/tuple.* 465 /,+1d' /etc/ufw/user6.rules"
+    "rules deleted, denied and limited": (
+        "ufw delete allow 25/tcp; ufw deny 80/tcp; ufw allow 587/tcp; ufw limit 2288/tcp;"
+        "sed -i '/tuple.* 465 /,+1d' /etc/ufw/user6.rules"
     ),
     "defaults changed": (
         "ufw default allow incoming; ufw default allow routed; ufw logging off;"
@@ -33,14 +39,18 @@ TAMPERS = {
     "switched off": "ufw --force disable; systemctl disable ufw",
     "unit masked": "systemctl mask ufw",
     "stopped": "systemctl restart ufw; systemctl stop ufw",
-    # Not Docker's own chains: only its restart brings those back, and the proof asks for it.
-    "kernel's rules flushed": (
-        "iptables -F INPUT; iptables -F ufw-user-input; ip6tables -F INPUT; iptables -P INPUT ACCEPT"
-    ),
+    "kernel's rules flushed": "iptables -F; ip6tables -F INPUT; iptables -P INPUT ACCEPT",
+    "Docker's ports pass by": "iptables -D FORWARD -j DOCKER-USER; iptables -A FORWARD -j DOCKER-USER",
     "a rule in the kernel only": "iptables -A ufw-user-input -p tcp --dport 8080 -j ACCEPT",
     "after.rules edited": "sed -i '/ DOCKER-USER -j DROP/d; /hitcount/d' /etc/ufw/after.rules; ufw reload",
     "after6.rules without its block": "cp /usr/share/ufw/after6.rules /etc/ufw/after6.rules; ufw reload",
+    "limited and stopped": "ufw limit 2288/tcp; systemctl stop ufw",
     "files removed": "rm /etc/ufw/user6.rules /etc/ufw/after.rules /etc/ufw/ufw.conf /etc/default/ufw",
+}
+# Which states repair what besides ufw's own.
+BESIDES = {
+    "rules deleted, denied and limited": {LIMITED},
+    "kernel's rules flushed": {DOCKER},
 }
 
 
@@ -74,6 +84,15 @@ def status(host: Host) -> list[str]:
     return [" ".join(line.split()) for line in lines if "ALLOW" in line or "DENY" in line or "LIMIT" in line]
 
 
+def reached(host: Host, port: int) -> bool:
+    """Whether what a container says at a published port of the host's comes here."""
+    try:
+        with socket.create_connection((host.ipv4, port), 3) as connection:
+            return connection.recv(9) != b""
+    except OSError:
+        return False
+
+
 # Exactness.
 
 
@@ -98,15 +117,26 @@ def test_providers_image_with_ufw_on(fresh: Host, checkout: Checkout, exact: Exa
 def test_tampered_host(firewalled: Host, checkout: Checkout, exact: Exact, tamper: str) -> None:
     firewalled.run(["bash", "-euc", TAMPERS[tamper]])
     found = exact(f"firewall, {tamper}", firewalled, checkout, SLS)
-    assert set(found.made) == {(STATE, names) for state, names in found.made if state == STATE} != set()
+    assert {state for state, _ in found.made} == {STATE, *BESIDES.get(tamper, ())}
     assert found.dry.marks["1.5.1"] == "[ ]"
     assert found.again.marks["1.5.1"] == "[~]"
 
 
-def test_logins_that_somebody_limits_are_let_in_again(firewalled: Host, checkout: Checkout, exact: Exact) -> None:
-    firewalled.run(["ufw", "limit", "2288/tcp"])
-    found = exact("firewall, logins limited", firewalled, checkout, SLS)
-    assert {state for state, _ in found.made} == {"ufw: logins are not limited", STATE}
+def test_what_is_published_comes_back_behind_the_firewall(firewalled: Host, checkout: Checkout, exact: Exact) -> None:
+    """Docker, restarted while containers run, does not let its ports be filtered by itself."""
+    run = "docker run -d -p 0.0.0.0:{0}:8025 box /busybox nc -ll -p 8025 -e /busybox echo hello;"
+    firewalled.run(["sh", "-euc", IMAGE + run.format(25) + run.format(8080)])
+    started = ["sh", "-euc", "docker inspect -f '{{.State.StartedAt}}' $(docker ps -q)"]
+    before = firewalled.run(started).stdout
+    assert (reached(firewalled, 25), reached(firewalled, 8080)) == (True, False)
+    flushed = "iptables -P INPUT ACCEPT; for table in filter nat; do iptables -t $table -F; iptables -t $table -X; done"
+    firewalled.run(["bash", "-euc", flushed])
+    assert not reached(firewalled, 25)
+    found = exact("firewall, all chains removed", firewalled, checkout, SLS)
+    assert {state for state, _ in found.made} == {STATE, DOCKER}
+    assert "Docker's own rules are not in the kernel" in found.dry["1.5.1 is proven"].comment
+    assert (reached(firewalled, 25), reached(firewalled, 8080)) == (True, False)
+    assert firewalled.run(started).stdout == before
 
 
 def test_undeclared_rules_are_reported_and_removed_only_on_request(firewalled: Host, checkout: Checkout) -> None:

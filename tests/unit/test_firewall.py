@@ -9,6 +9,7 @@ import pytest
 from salt.exceptions import CommandExecutionError
 
 import mailhost_chains
+import mailhost_docker
 import mailhost_firewall
 import mailhost_iptables
 import mailhost_pillar
@@ -45,6 +46,8 @@ def seen(name: str, ssh: list[list[Any]] | None = None, **more: Any) -> dict[str
         "edited": [],
         "boot": True,
         "kernel": kernel,
+        "nat": "",
+        "docker": False,
         "ssh": (SSHD_MOVED if name == "as-declared" else SSHD_FRESH) if ssh is None else ssh,
         "addresses": {4: ["192.0.2.10"], 6: ["2001:db8::10"]},
     }
@@ -409,6 +412,22 @@ def test_hooks_that_are_gone_are_put_back_in_ufws_order_and_nothing_else_is_touc
     assert mailhost_iptables.hooks(4, "*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n") == ""
 
 
+@pytest.mark.parametrize("family", [4, 6])
+def test_rules_that_ufw_loads_from_its_files_again(family: int) -> None:
+    """As a dry run foresees it where ufw gives one rule the place of another."""
+    name = {4: "ufw-user-input", 6: "ufw6-user-input"}[family]
+    save, file = {4: ("iptables-save", "user.rules"), 6: ("ip6tables-save", "user6.rules")}[family]
+    kernel, rules = case("as-declared", save), case("as-declared", file)
+    edited = "\n".join(line for line in rules.splitlines() if "--dport 465 " not in line)
+    assert mailhost_iptables.chain(kernel, name) != mailhost_iptables.chain(edited, name)
+    after = mailhost_iptables.users_loaded(family, edited, kernel)
+    assert mailhost_iptables.chain(after, name) == mailhost_iptables.chain(edited, name)
+    begin = f"-A {name.replace('-user-', '-before-')}"
+    assert [line for line in after.splitlines() if line.startswith(begin)]
+    stopped = kernel.replace(f":{name} ", ":other ")
+    assert mailhost_iptables.users_loaded(family, edited, stopped) == stopped
+
+
 def test_sockets_of_proc_net_tcp() -> None:
     assert mailhost_iptables.socket_address("0100007F:0016") == ("127.0.0.1", 22)
     assert mailhost_iptables.socket_address("00000000000000000000000001000000:08F0") == ("::1", 2288)
@@ -422,6 +441,7 @@ def test_docker_takes_over_the_chain_that_ufw_made() -> None:
     assert mailhost_iptables.chain(kernel, "DOCKER-USER")[-2:] == ["-j DROP", "-j RETURN"]
     assert mailhost_iptables.guarded(case("as-declared", "after.rules"), kernel)
     assert not mailhost_iptables.bypassed(kernel)
+    assert mailhost_iptables.containers_first(kernel) == ""
 
 
 @pytest.mark.parametrize(
@@ -435,7 +455,11 @@ def test_docker_takes_over_the_chain_that_ufw_made() -> None:
 def test_a_way_around_the_chain_is_seen(old: str, new: str) -> None:
     kernel = case("with-docker", "iptables-save")
     assert old in kernel
-    assert mailhost_iptables.bypassed(kernel.replace(old, new))
+    changed = kernel.replace(old, new)
+    assert mailhost_iptables.bypassed(changed)
+    lines = ["*filter", *(["-D FORWARD -j DOCKER-USER"] if new else []), "-I FORWARD -j DOCKER-USER", "COMMIT", ""]
+    assert mailhost_iptables.containers_first(changed).split("\n") == lines
+    assert mailhost_iptables.hooks(4, changed).split("\n")[-4:] == lines[-4:]
 
 
 def test_isolation_before_the_chain_is_no_way_around_it() -> None:
@@ -529,7 +553,43 @@ def test_the_proof_fails_where_docker_passes_by() -> None:
     host = seen("as-declared")
     host["kernel"][4] = case("with-docker", "iptables-save").replace("-A FORWARD -j DOCKER-USER\n", "")
     failures, _ = mailhost_firewall.judge(wanted(), host)
-    assert failures == ["Docker's ports pass by DOCKER-USER, IPv4: restart docker"]
+    assert failures[-1] == "Docker's ports pass by DOCKER-USER, IPv4"
+
+
+NAT = (
+    "*nat\n:PREROUTING ACCEPT [5:300]\n:DOCKER - [0:0]\n-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\nCOMMIT\n"
+)
+ISOLATION = "-A FORWARD -j DOCKER-ISOLATION-STAGE-1\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "nat", "hooked"),
+    [
+        ("", "", NAT, True),
+        (ISOLATION, "-A FORWARD -j DOCKER-FORWARD\n", NAT, True),  # since Docker 28
+        (ISOLATION, "", NAT, False),
+        ("", "", "*nat\n:PREROUTING ACCEPT [5:300]\n:DOCKER - [0:0]\nCOMMIT\n", False),
+        ("", "", "", False),
+    ],
+)
+def test_dockers_own_rules_are_missed_while_it_runs_and_makes_them(old: str, new: str, nat: str, hooked: bool) -> None:
+    kernel = case("with-docker", "iptables-save")
+    assert old in kernel
+    host = seen("as-declared", nat=nat)
+    host["kernel"][4] = kernel.replace(old, new)
+    assert not mailhost_firewall.unhooked(host)
+    host["docker"] = True
+    assert mailhost_firewall.unhooked(host) is not hooked
+    failures, _ = mailhost_firewall.judge(wanted(), host)
+    assert ("Docker's own rules are not in the kernel" in failures) is not hooked
+
+
+@pytest.mark.parametrize(
+    ("settings", "makes"),
+    [({}, True), ({"iptables": True}, True), ({"iptables": False}, False), ({"firewall-backend": "nftables"}, False)],
+)
+def test_docker_may_be_told_to_leave_the_rules_alone(settings: dict[str, Any], makes: bool) -> None:
+    assert mailhost_docker.makes_rules(settings) is makes
 
 
 def test_a_rule_in_front_of_ufws_chains_is_named() -> None:
@@ -600,11 +660,15 @@ def test_rules_that_limit_logins(lines: list[str], found: list[str]) -> None:
     text = "".join(f"### tuple ### {line}\n" for line in lines)
     there = seen("fresh-install", SSHD_FRESH)
     there["files"][mailhost_firewall.RULES[4]] = text
+    there["kernel"][4] = case("as-declared", "iptables-save")
     there["files"][mailhost_firewall.CONF] = "ENABLED=no\n"
     assert mailhost_firewall.limiting(there) == []
     there["files"][mailhost_firewall.CONF] = "ENABLED=yes\n"
     limits = mailhost_firewall.limiting(there)
     assert list(map(str, limits)) == found
+    # ufw takes no rule while its chains are away.
+    stopped = {**there, "kernel": {4: there["kernel"][4].replace(":ufw-user-input ", ":other ")}}
+    assert mailhost_firewall.limiting(stopped) == []
     # As a dry run foresees it: the rule that lets them in is in the place of the one that limits them.
     allowed = [dataclasses.replace(rule, action="allow") for rule in limits]
     after = mailhost_ufw.parse(mailhost_ufw.with_rules(text, [rule.line() for rule in allowed]))
