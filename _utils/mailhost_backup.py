@@ -19,16 +19,21 @@ LIBRARY = "/usr/local/lib/mailhost-pg"
 MODULES = (
     "__init__",
     "__main__",
+    "alarms",
     "backup",
     "check",
     "config",
     "container",
     "drill",
     "export",
+    "heartbeat",
     "hook",
+    "metrics",
     "pgbackrest",
     "plan",
+    "proofs",
     "restore",
+    "scratch",
     "times",
     "verify",
 )
@@ -39,6 +44,8 @@ DRILLS = f"{STATE}/drills.jsonl"
 SYSTEMD = "/etc/systemd/system"
 SERVICES = {
     "backup": "Base backup of the mail server's PostgreSQL",
+    "drill": "Restore drill of the mail server's PostgreSQL",
+    "check": "Check of the mail server's PostgreSQL and its backups",
 }
 TIMERS = tuple(f"mailhost-pg-{name}.timer" for name in SERVICES)
 FAILED = "mailhost-pg-failed@.service"

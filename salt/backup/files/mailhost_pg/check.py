@@ -1,17 +1,198 @@
-"""The command check."""
+"""Look at backups and archiving, and say whether they are in order: for people, monitoring and Prometheus."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
+import os
+import re
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
-from .config import Config, Refused
+from . import alarms, container, drill, heartbeat, metrics, pgbackrest, proofs, scratch
+from .config import Config, Failed, Refused, alone
+
+# What the last scheduled check saw of the clocks.
+CLOCKS = "clocks.json"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+QUESTION = """SELECT json_build_object(
+    'archive_mode', current_setting('archive_mode'),
+    'max_wal_bytes', (SELECT setting::bigint * 1048576 FROM pg_settings WHERE name = 'max_wal_size'),
+    'beat', (SELECT extract(epoch FROM max(beat_at)) FROM backup.heartbeat),
+    'archiver', (SELECT json_build_object('archived_count', archived_count, 'failed_count', failed_count,
+        'last_archived', extract(epoch FROM last_archived_time), 'last_failed_wal', last_failed_wal,
+        'last_failed', extract(epoch FROM last_failed_time)) FROM pg_stat_archiver),
+    'slots', (SELECT coalesce(json_agg(json_build_object('name', slot_name, 'active', active, 'status', wal_status,
+        'behind', pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn))), '[]') FROM pg_replication_slots))"""
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--scheduled", action="store_true", help="as the timer does")
+    parser.add_argument("--json", action="store_true", help="print everything that was found as JSON")
+    parser.add_argument("--textfile", metavar="FILE", help="write it for Prometheus' node exporter too")
+    parser.add_argument(
+        "--scheduled", action="store_true", help="as the timer does: write the heartbeat, and note the clock"
+    )
 
 
 def main(config: Config, asked: argparse.Namespace) -> int:
-    """Do it."""
-    raise Refused("is not built yet")
+    """Look, print what was found and return how bad the worst of it is: 0, 1 or 2."""
+    if asked.scheduled:
+        _tidy()
+    facts = look(config, beat=asked.scheduled)
+    found = alarms.judge(facts, config.alarms, config.drill["max_age_hours"])
+    worst = max(finding.level for finding in found)
+    textfile = asked.textfile or (config.alarms["textfile"] if asked.scheduled else None)
+    if textfile:
+        _replace(Path(textfile), metrics.text(facts, found), 0o644)
+    if asked.scheduled:
+        path = config.state / alarms.NAME
+        _replace(path, json.dumps(alarms.critical(found, proofs.read(path), facts["now"])), 0o640)
+    if asked.json:
+        rows = [{"name": one.name, "level": alarms.LEVELS[one.level], "found": one.words} for one in found]
+        print(json.dumps({"level": alarms.LEVELS[worst], "found": rows, "facts": facts}))
+        return worst
+    bad = sorted((finding for finding in found if finding.level), key=lambda finding: -finding.level)
+    first = "; ".join(f"{one.name}: {one.words}" for one in bad) or "backups and archiving are in order"
+    print(f"{alarms.LEVELS[worst]}: {first}")
+    for one in found:
+        print(f"{alarms.LEVELS[one.level]:8} {one.name}: {one.words}")
+    return worst
+
+
+def look(config: Config, beat: bool) -> dict[str, Any]:
+    """Return the facts that `alarms.judge` judges.
+
+    beat
+        Whether to write the heartbeat, and to note the clocks for the next time.
+    """
+    server, why = None, ""
+    try:
+        query = f"{heartbeat.beat_sql('check') if beat else ''}{QUESTION}"
+        server = json.loads(container.sql(config, query, config.database))
+    except Failed as error:
+        why = str(error)
+    now = time.time()
+    repositories = _repositories(config)
+    proof = proofs.last(config.state / proofs.NAME)
+    times = [backup["stop"] for repository in repositories for backup in repository["backups"]]
+    clocks = _clocks(config.state / CLOCKS, now, note=beat)
+    return {
+        "now": now,
+        "server": server,
+        "why": why,
+        "repositories": repositories,
+        "wal_age": _archived(config, now),
+        "archive_bytes": scratch.size(config.archive),
+        "waiting": _waiting(config.data / "pg_wal/archive_status", now),
+        "pg_wal_bytes": scratch.size(config.data / "pg_wal") if (config.data / "pg_wal").is_dir() else None,
+        "disks": _disks([config.data, config.archive, config.backups]),
+        "drill": {**proof, "time": datetime.fromisoformat(proof["finished"]).timestamp()} if proof else None,
+        "step": clocks["step"],
+        "newest_time": max([*times, (server or {}).get("beat") or 0, clocks["before"]]),
+    }
+
+
+def _tidy() -> None:
+    """Remove what a drill has left that was killed together with its guard."""
+    with contextlib.suppress(Refused, Failed), alone(wait=False):
+        scratch.remove()
+
+
+def _repositories(config: Config) -> list[dict[str, Any]]:
+    """Return what there is in each repository."""
+    try:
+        info = pgbackrest.info(config)
+        cluster = config.marker.read_text(encoding="utf-8").strip()
+    except (Failed, OSError) as error:
+        return [{"number": 1, "why": str(error), "backups": [], "behind": None}]
+    first = info.repositories[1].last_wal if 1 in info.repositories else None
+    rows = []
+    for number in config.repositories:
+        there = info.repositories.get(number)
+        behind = None
+        if number > 1 and there and first and there.last_wal:
+            behind = max(0, drill.number(first) - drill.number(there.last_wal))
+        backups = [
+            {
+                "label": backup.label,
+                "kind": backup.kind,
+                "stop": backup.stop.timestamp(),
+                "size": backup.size,
+                "repository_size": backup.repository_size,
+                "damaged": backup.damaged,
+            }
+            for backup in info.of(cluster, number)
+        ]
+        rows.append({"number": number, "why": there.why if there else None, "backups": backups, "behind": behind})
+    return rows
+
+
+def _archived(config: Config, now: float) -> float | None:
+    """Return the age of the newest segment in this host's archive in seconds, None when there is none."""
+    newest = None
+    for path in (config.archive / config.stanza).glob("*/*/*"):
+        if re.fullmatch(r"[0-9A-F]{24}-[0-9a-f]{40}(\.\w+)?", path.name):
+            with contextlib.suppress(FileNotFoundError):
+                newest = max(newest or 0, path.stat().st_mtime)
+    return None if newest is None else now - newest
+
+
+def _waiting(directory: Path, now: float) -> list[float]:
+    """Return the ages of the segments that wait for the archive, in seconds."""
+    ages = []
+    for path in directory.glob("*.ready"):
+        with contextlib.suppress(FileNotFoundError):
+            ages.append(now - path.stat().st_mtime)
+    return ages
+
+
+def _disks(paths: list[Path]) -> list[dict[str, Any]]:
+    """Return the free room of each file system once, in percent of what ordinary users may have."""
+    seen, rows = set(), []
+    for path in paths:
+        if not path.is_dir() or (device := path.stat().st_dev) in seen:
+            continue
+        seen.add(device)
+        found = os.statvfs(path)
+        room = found.f_blocks - found.f_bfree + found.f_bavail
+        rows.append(
+            {
+                "path": str(path),
+                "free": 100 * found.f_bavail / room if room else 0.0,
+                # Some file systems make inodes as they need them, and say 0.
+                "free_inodes": 100 * found.f_favail / found.f_files if found.f_files else 100.0,
+            }
+        )
+    return rows
+
+
+def _clocks(path: Path, now: float, note: bool) -> dict[str, Any]:
+    """Compare the wall clock with the one that only runs; return when the last check was, and the last step.
+
+    note
+        Whether to write down what the next check compares with.
+    """
+    running, boot = time.clock_gettime(time.CLOCK_BOOTTIME), _BOOT.read_text(encoding="utf-8").strip()
+    last = proofs.read(path)
+    before, step = last.get("wall", 0.0), last.get("step")
+    moved = now - before - (running - last["running"]) if last.get("boot") == boot else 0.0
+    if abs(moved) > alarms.CLOCK_STEP:
+        step = {"at": now, "seconds": round(moved, 1)}
+    elif step and not 0 <= now - step["at"] <= alarms.CLOCK_HOURS * 3600:
+        step = None
+    if note:
+        _replace(path, json.dumps({"wall": now, "running": running, "boot": boot, "step": step}), 0o640)
+    return {"before": before, "step": step}
+
+
+def _replace(path: Path, text: str, mode: int) -> None:
+    """Write a file anew in one step: who reads it at that moment gets the old one or the new one."""
+    # Not *.prom: the node exporter reads all that are.
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text, encoding="utf-8")
+    new.chmod(mode)
+    new.replace(path)

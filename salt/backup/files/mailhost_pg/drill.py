@@ -1,17 +1,316 @@
-"""The command drill."""
+"""Restore the newest backup and all WAL where nobody is disturbed, read every page, compare, and file the proof.
+
+The live server writes a heartbeat, and says what was in its tables at exactly that commit. The restored one is brought
+to the same commit: what differs then is a fault, and so is an archive that does not lead there. Checks of what was
+restored cannot see that by themselves: the end of an archive with a gap looks like the end of a whole one.
+"""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
+import re
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
 
-from .config import Config, Refused
+from . import container, heartbeat, pgbackrest, proofs, scratch
+from .config import Config, Failed, alone
+
+# All of it; the unit that runs it gives it more.
+SECONDS = 5 * 3600
+# How long the live server has for handing over the segment with the heartbeat.
+ARCHIVED_WITHIN = 60.0
+_SEGMENT = 1 << 24
+_SETTINGS = {
+    "hba_file": "/drill/pg_hba.conf",
+    # Nobody is let in before the end, so the limits of the server that wrote the WAL do not matter.
+    "hot_standby": "off",
+    "archive_mode": "off",
+    "listen_addresses": "",
+    "unix_socket_directories": "/var/run/postgresql",
+    "autovacuum": "off",
+    "logging_collector": "off",
+    "log_timezone": "UTC",
+    "lc_messages": "C",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recovery:
+    """What a restored server's log says: whether it is up, LSN and last commit that it got to, and why no further."""
+
+    up: bool
+    lsn: str | None
+    commit: datetime | None
+    why: str
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--scheduled", action="store_true", help="as the timer does")
+    parser.add_argument("--json", action="store_true", help="print the proof as it is filed")
+    parser.add_argument("--scheduled", action="store_true", help="as the timer does: wait for another job to end")
+    parser.add_argument("--clean", action="store_true", help="only remove what a drill that was killed has left")
 
 
 def main(config: Config, asked: argparse.Namespace) -> int:
-    """Do it."""
-    raise Refused("is not built yet")
+    """Do it, file the proof and return 0, or 1 when the drill failed."""
+    with alone(wait=asked.scheduled), interruptible():
+        if scratch.remove():
+            print("removed what an earlier drill had left")
+        if asked.clean:
+            return 0
+        proof = drill(config)
+        proofs.file(config.state / proofs.NAME, proof)
+    print(json.dumps(proof) if asked.json else proofs.sentence(proof))
+    return 0 if proof["passed"] else 1
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let a signal that ends the process end it by an exception, so that what there is to remove is removed."""
+
+    def leave(number: int, _: object) -> None:
+        for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(one, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    before = {one: signal.signal(one, leave) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def drill(config: Config) -> dict[str, Any]:
+    """Do it and return the proof; what went wrong is in it."""
+    begun = time.monotonic()
+    proof: dict[str, Any] = {
+        "begun": _shown(time.time()),
+        "finished": None,
+        "passed": False,
+        "found": [],
+        "image": config.image,
+        "limits": {
+            "memory_mb": config.drill["memory_mb"] if scratch.bounds_memory() else None,
+            "disk_gb": config.drill["disk_gb"],
+        },
+        "seconds": {},
+    }
+    try:
+        backup = newest(config)
+        proof["backup"] = {
+            "label": backup.label,
+            "type": backup.kind,
+            "stop": backup.stop.isoformat(timespec="seconds"),
+            "bytes": backup.size,
+        }
+        proof["rpo_seconds"] = exposed(config)
+        live = moment(config)
+        proof |= {"lsn": live.lsn, "schema": live.contents.schema, "rows": live.contents.rows}
+        proof["seconds"]["archived"] = waited = archived(config, live.segment)
+        if waited is None:
+            proof["found"].append(f"segment {live.segment} is not in the archive after {ARCHIVED_WITHIN:.0f} s")
+        restored(config, backup, live, waited is not None, proof)
+    except (Failed, OSError) as error:
+        proof["found"].append(str(error))
+    proof["passed"] = not proof["found"]
+    proof["seconds"]["all"] = round(time.monotonic() - begun, 1)
+    proof["finished"] = _shown(time.time())
+    return proof
+
+
+def newest(config: Config) -> pgbackrest.Backup:
+    """Return the newest base backup of this host's repository. Raises Failed when there is none."""
+    cluster = config.marker.read_text(encoding="utf-8").strip()
+    there = pgbackrest.info(config).of(cluster, 1)
+    if not there:
+        raise Failed("there is no base backup")
+    return there[-1]
+
+
+def exposed(config: Config) -> float | None:
+    """Return the seconds of writes that a loss of the host would have cost just now.
+
+    They are those since the last heartbeat that the archive has; None where it has none yet.
+    """
+    last = max(segments(config), default=None)
+    if last is None:
+        return None
+    end = (number(last) + 1) * _SEGMENT
+    said = container.sql(
+        config,
+        "SELECT round(extract(epoch FROM clock_timestamp() - max(beat_at)), 1) FROM backup.heartbeat"
+        f" WHERE lsn < '{end >> 32:X}/{end & 0xFFFFFFFF:X}'",
+        config.database,
+    )
+    return float(said) if said else None
+
+
+def moment(config: Config) -> heartbeat.Moment:
+    """Write a heartbeat and return it with what was there then, once nobody is writing to the tables."""
+    tables = json.loads(container.sql(config, heartbeat.tables_sql(), config.database))
+    for left in reversed(range(60)):
+        try:
+            return heartbeat.parse_moment(container.sql(config, heartbeat.moment_sql(tables), config.database))
+        except Failed as error:
+            if "could not obtain lock" not in str(error) or not left:
+                raise
+            time.sleep(0.5)
+    raise AssertionError
+
+
+def archived(config: Config, segment: str) -> float | None:
+    """Wait until a segment is in the archive and return after how many seconds it was; None when it does not come."""
+    begun = time.monotonic()
+    while time.monotonic() - begun < ARCHIVED_WITHIN:
+        if segment in segments(config):
+            return round(time.monotonic() - begun, 1)
+        time.sleep(0.2)
+    return None
+
+
+def segments(config: Config) -> set[str]:
+    """Return the names of the segments in this host's archive, of all time lines."""
+    places = (config.archive / config.stanza).glob("*/*/*")
+    return {path.name[:24] for path in places if re.fullmatch(r"[0-9A-F]{24}-[0-9a-f]{40}(\.\w+)?", path.name)}
+
+
+def number(segment: str) -> int:
+    """Return the number of a segment from its name."""
+    return (int(segment[8:16], 16) << 8) + int(segment[16:24], 16)
+
+
+def first_gap(names: Iterable[str], start: str, end: str) -> str | None:
+    """Return the first segment between two that is not there, on whatever time line; None when all are."""
+    there = {number(name) for name in names}
+    for wanted in range(number(start), number(end) + 1):
+        if wanted not in there:
+            return f"{end[:8]}{wanted >> 8:08X}{wanted & 0xFF:08X}"
+    return None
+
+
+def restored(
+    config: Config, backup: pgbackrest.Backup, live: heartbeat.Moment, whole: bool, proof: dict[str, Any]
+) -> None:
+    """Restore and look, and write into the proof what was found.
+
+    whole
+        Whether the archive leads to the heartbeat; else it is followed to where it ends.
+    """
+    disk = min(config.drill["disk_gb"] * 10**9, max(0, scratch.free(scratch.DIRECTORY.parent)))
+    if backup.size > disk:
+        raise Failed(f"{backup.size / 1e6:.0f} MB do not fit into the {disk / 1e6:.0f} MB that a drill may take")
+    seconds, found = proof["seconds"], proof["found"]
+    with scratch.Scratch(config, disk, SECONDS) as room:
+        begun = time.monotonic()
+        target = ["--type=xid", f"--target={live.transaction % 2**32}", "--target-action=promote"] if whole else []
+        room.run(
+            *pgbackrest.command(config, "--repo=1", f"--set={backup.label}", f"--pg1-path={scratch.DATA}", *target),
+            f"--target-timeline={int(live.segment[:8], 16)}",
+            "--archive-mode=off",
+            "restore",
+        )
+        seconds["restore"] = round(time.monotonic() - begun, 1)
+        log = serve(config, room)
+        seconds["recovery"] = round(time.monotonic() - begun - seconds["restore"], 1)
+        proof["reached"] = log.lsn
+        if log.up:
+            proof["rto_seconds"] = round(time.monotonic() - begun, 1)
+        if not log.up or not whole:
+            gap = first_gap(segments(config), backup.start_wal, live.segment)
+            found.append(short(log, live, gap))
+            if log.commit:
+                proof["rpo_seconds"] = round(live.at - log.commit.timestamp(), 1)
+        if not log.up:
+            return
+        if whole:
+            said = psql(room, heartbeat.contents_sql(list(live.contents.rows)), config.database)
+            found += heartbeat.differences(live.contents, heartbeat.parse_contents(json.loads(said)))
+        begun = time.monotonic()
+        for words in (amcheck(room), checksums(room)):
+            found += words
+        seconds["checks"] = round(time.monotonic() - begun, 1)
+
+
+def serve(config: Config, room: scratch.Scratch) -> Recovery:
+    """Start a server on what was restored, wait until it takes commands or has ended, and return what its log says."""
+    (scratch.DIRECTORY / "pg_hba.conf").write_text("local all postgres peer\n", encoding="utf-8")
+    settings = {**_SETTINGS, "shared_buffers": f"{max(16, config.drill['memory_mb'] // 8)}MB"}
+    # pg_ctl hands this to a shell.
+    words = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
+    start = ["pg_ctl", f"--pgdata={scratch.DATA}", "--log=/drill/log", "--no-wait", "--silent", f"--options={words}"]
+    room.run(*start, "start")
+    pid, path = scratch.DIRECTORY / "data/postmaster.pid", scratch.DIRECTORY / "log"
+    missed = 0
+    while True:
+        room.bounded()
+        log = read_log(path.read_text(encoding="utf-8", errors="replace") if path.exists() else "")
+        # It writes its own file when it starts and removes it when it ends.
+        missed = 0 if pid.exists() else missed + 1
+        if log.up or missed > 20:
+            return log
+        time.sleep(0.1)
+
+
+def read_log(text: str) -> Recovery:
+    """Return what a restored server's log says."""
+    lsn = re.findall(r"redo done at ([0-9A-F]+/[0-9A-F]+)", text)
+    commit = re.findall(r"last completed transaction was at log time (\S+ \S+)", text)
+    said = re.findall(r"(?:FATAL|PANIC|ERROR): +(.*)$", text, re.MULTILINE)
+    why = [words for words in said if not words.startswith("the database system is ")]
+    return Recovery(
+        "database system is ready to accept connections" in text,
+        lsn[-1] if lsn else None,
+        datetime.fromisoformat(commit[-1]) if commit else None,
+        # The first is the cause, the last the end.
+        " / ".join(dict.fromkeys([*why[:1], *why[-1:]])),
+    )
+
+
+def short(log: Recovery, live: heartbeat.Moment, gap: str | None) -> str:
+    """Return in words how far a recovery got that did not get to the heartbeat, and why."""
+    words = f"recovery reached {log.lsn or 'nothing'} and not {live.lsn}, where the live server was"
+    if log.commit:
+        words += f": {live.at - log.commit.timestamp():.0f} s of writes are lost"
+    if gap:
+        words += f"; segment {gap} is missing in the archive"
+    return f"{words} ({log.why})" if log.why else words
+
+
+def psql(room: scratch.Scratch, query: str, database: str) -> str:
+    """Return what the restored server answers."""
+    words = ["psql", "-XAtq", "--set=ON_ERROR_STOP=1", "--username=postgres", "--host=/var/run/postgresql"]
+    return room.run(*words, f"--dbname={database}", "--file=-", stdin=query).strip()
+
+
+def amcheck(room: scratch.Scratch) -> list[str]:
+    """Compare every index with its table, and every table with itself; return what is wrong in words."""
+    try:
+        room.run(
+            "pg_amcheck", "--username=postgres", "--host=/var/run/postgresql", "--all", "--install-missing",
+            "--heapallindexed", "--checkunique",
+        )  # fmt: skip
+    except Failed as error:
+        return [str(error)]
+    return []
+
+
+def checksums(room: scratch.Scratch) -> list[str]:
+    """End the server and compare the checksum of every page; return what is wrong in words."""
+    room.run("pg_ctl", f"--pgdata={scratch.DATA}", "--wait", "--timeout=600", "--silent", "--mode=fast", "stop")
+    try:
+        room.run("pg_checksums", "--check", f"--pgdata={scratch.DATA}")
+    except Failed as error:
+        return [str(error)]
+    return []
+
+
+def _shown(seconds: float) -> str:
+    """Return a moment in seconds since 1970 as it is filed."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
