@@ -8,7 +8,7 @@ from salt.exceptions import CommandExecutionError
 import mailhost_backup
 import mailhost_postgres
 
-__all__ = ["archive", "info", "make_stanza", "run"]
+__all__ = ["archive", "drill", "info", "make_stanza", "run"]
 
 
 def archive():
@@ -22,6 +22,18 @@ def archive():
     """
     look = __salt__["mailhost_file.look"](mailhost_backup.ARCHIVE_INFO)
     return mailhost_backup.parse_archive_info(look.get("text"))
+
+
+def drill():
+    """Return the last drill: when it ended, and whether it passed; None when there was none.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_backup.drill
+    """
+    return mailhost_backup.parse_drills(__salt__["mailhost_file.look"](mailhost_backup.DRILLS).get("text", ""))
 
 
 def info(image, uid):

@@ -12,6 +12,7 @@ import socket
 
 from salt.exceptions import CommandExecutionError
 
+import mailhost_backup
 import mailhost_database
 from mailhost_connection import SUPERUSER, connected, driver, words
 from mailhost_database import BACKUP_SCHEMA, EXTENSION_SCHEMA, LOCK, NAME, OWNER, SCHEMA, SOGO_SCHEMA, claim
@@ -412,13 +413,13 @@ def claims(address):
             return connection.execute(f"SHOW {name}").fetchone()[0]
 
         checksums, encryption, version = shown("data_checksums"), shown("password_encryption"), shown("server_version")
-        archiving = shown("archive_mode")
+        archiver = connection.execute(mailhost_backup.QUESTION).fetchone()[0]
     rows.append(claim("data checksums are on", checksums == "on", checksums))
     rows.append(claim("passwords are kept as SCRAM verifiers", encryption == "scram-sha-256", encryption))
     rows.append(claim("this is PostgreSQL 17", version.startswith("17."), version))
-    built = mailhost_database.NOT_BUILT
-    rows.append(claim("WAL archiving advances", None, f"{built} (archive_mode is {archiving})"))
-    rows.append(claim("the last restore drill is recent", None, built))
+    stuck = mailhost_backup.judge_archiver(archiver)
+    rows.append(claim("WAL archiving advances", not stuck, "; ".join(stuck) or "no segment waits for the archive"))
+    rows.append(claim("the last restore drill is recent", None, mailhost_database.NOT_BUILT))
     return rows
 
 

@@ -1,12 +1,14 @@
 """Backups of the database, exact in a dry run: also before Docker, the container and the cluster are there."""
 
+import datetime
+
 from salt.exceptions import CommandExecutionError
 
 import mailhost_backup
 import mailhost_forecast
 from mailhost_result import explained, outcome
 
-__all__ = ["backed_up", "kept", "stanza"]
+__all__ = ["backed_up", "drilled", "kept", "stanza"]
 
 
 @explained
@@ -39,13 +41,21 @@ def stanza(name, image, uid, offsite):
         repositories = {1: {"id": archive["id"], "why": None}}
     else:
         found = _info(image, uid)
-        repositories = found["repositories"] if found else {}
+        # One that pgBackRest is not told of yet, as in a dry run that would tell it, is not in its answer.
+        unknown = {number: {"id": None, "why": None} for number in numbers}
+        repositories = {**unknown, **found["repositories"]} if found else {}
     changes = mailhost_backup.plan_stanza(repositories, cluster)
     anew = [change["old"] for change in changes.values() if change["old"]]
 
     def act():
         if len(anew) < len(changes):
-            __salt__["mailhost_backup.make_stanza"](image, uid, False)
+            try:
+                __salt__["mailhost_backup.make_stanza"](image, uid, False)
+            except CommandExecutionError:
+                # The host's own is made before pgBackRest stops at one with another cluster's backups, which stay.
+                now = __salt__["mailhost_postgres.cluster"]()["data"].get("id")
+                if not offsite or not mailhost_backup.foreign(_info(image, uid)["repositories"], now):
+                    raise
         if anew:
             __salt__["mailhost_backup.make_stanza"](image, uid, True)
 
@@ -65,6 +75,7 @@ def backed_up(name, image, uid, offsite):
     found = _info(image, uid) if archive["there"] and cluster else {"repositories": {}, "backups": []}
     changes = {}
     if found is not None:
+        mailhost_backup.refuse_foreign(found["repositories"], cluster)
         backed = {backup["database"]["repo-key"] for backup in found["backups"]}
         out_of_reach = {number for number, repository in found["repositories"].items() if repository["why"]}
         for number in numbers:
@@ -78,6 +89,21 @@ def backed_up(name, image, uid, offsite):
                 __salt__["mailhost_backup.run"]("backup", "--type=full", f"--repository={number}")
 
     return outcome((__opts__, __context__), name, changes, act, "there is one")
+
+
+@explained
+def drilled(name, max_age_hours):
+    """Let there be a proof, young enough, that backups can be restored.
+
+    max_age_hours
+        How long a proof is worth something.
+    """
+    now = datetime.datetime.now(datetime.UTC)
+    wrong = mailhost_backup.judge_drill(__salt__["mailhost_backup.drill"](), max_age_hours, now)
+    changes = {"drill": {"old": wrong, "new": "passed"}} if wrong else {}
+    return outcome(
+        (__opts__, __context__), name, changes, lambda: __salt__["mailhost_backup.run"]("drill"), "there is a proof"
+    )
 
 
 def _info(image, uid):

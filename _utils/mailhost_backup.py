@@ -1,5 +1,7 @@
 """Backups of the database: what pgBackRest and the operator's tool are given, and what differs. Pure."""
 
+import datetime
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -61,7 +63,9 @@ def secrets(backup: Mapping[str, Any]) -> dict[str, str]:
     if offsite["type"] == "sftp":
         # OpenSSH's form for another port than its own (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
         host = offsite["host"] if offsite["port"] == 22 else f"[{offsite['host']}]:{offsite['port']}"
-        return {"offsite_key": offsite["private_key"], "known_hosts": f"{host} {offsite['host_key']}\n"}
+        # libssh2 takes the kind of key that it likes best of those that the server has, and knows only that one then.
+        known = "".join(f"{host} {line}\n" for line in offsite["host_keys"])
+        return {"offsite_key": offsite["private_key"], "known_hosts": known}
     if offsite["type"] == "s3" and offsite["ca"]:
         return {"offsite_ca.crt": offsite["ca"]}
     return {}
@@ -165,11 +169,30 @@ def plan_stanza(repositories: Mapping[int, Mapping[str, Any]], cluster: str | No
     """
     new = f"for cluster {cluster}" if cluster else "for cluster"
     changes: dict[str, Any] = {}
+    strangers = foreign(repositories, cluster)
     for number, repository in repositories.items():
-        if repository["why"] is None and (repository["id"] is None or repository["id"] != cluster):
+        if repository["why"] is None and number not in strangers and (cluster is None or repository["id"] != cluster):
             old = f"for cluster {repository['id']}" if repository["id"] else None
             changes[f"repository {number}"] = {"old": old, "new": new}
     return changes
+
+
+def foreign(repositories: Mapping[int, Mapping[str, Any]], cluster: str | None) -> dict[int, str]:
+    """Return the repositories off the host with backups of a cluster that this host never had: number, and cluster.
+
+    The host is new, or the wrong one. What is on the host itself belongs to it: of a cluster that was there before.
+    """
+    own = {cluster, repositories.get(1, {}).get("id"), None}
+    return {number: found["id"] for number, found in repositories.items() if number > 1 and found["id"] not in own}
+
+
+def refuse_foreign(repositories: Mapping[int, Mapping[str, Any]], cluster: str | None) -> None:
+    """Raise CommandExecutionError when a repository off the host has another cluster's backups."""
+    for number, there in foreign(repositories, cluster).items():
+        raise CommandExecutionError(
+            f"backup.offsite: it has the backups of cluster {there}, and nothing of this host's own goes there: "
+            f"`mailhost-pg restore --latest --repo {number}` brings that cluster here; to begin anew give another path"
+        )
 
 
 def units(backup: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -191,6 +214,30 @@ def units(backup: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
     return found
 
 
+def parse_drills(text: str) -> dict[str, Any] | None:
+    """Return the last drill of the tool's file, a line of JSON each: finished (ISO 8601) and passed; None: none yet.
+
+    A line that a power cut left half is passed over.
+    """
+    for line in reversed(text.splitlines()):
+        try:
+            found = json.loads(line)
+            return {"finished": datetime.datetime.fromisoformat(found["finished"]), "passed": found["passed"] is True}
+        except (ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+def judge_drill(drill: Mapping[str, Any] | None, max_age_hours: int, now: datetime.datetime) -> str | None:
+    """Return what is wrong with the last drill, None when it is a proof. Params: now, with its zone."""
+    if drill is None:
+        return "no drill yet"
+    hours = (now - drill["finished"]).total_seconds() / 3600
+    if not drill["passed"]:
+        return "the last drill failed"
+    return f"the last drill is {hours:.0f} hours old" if hours > max_age_hours else None
+
+
 # What the server says of its archiver, in one row. A segment that is not archived yet has a file *.ready.
 QUESTION = """select json_build_object(
     'mode', current_setting('archive_mode'),
@@ -198,6 +245,20 @@ QUESTION = """select json_build_object(
     'failed', case when last_failed_time > coalesce(last_archived_time, '-infinity') then last_failed_wal end,
     'waiting', (select count(*) from pg_ls_archive_statusdir()
         where name like '%.ready' and modification < now() - interval '1 minute')) from pg_stat_archiver"""
+
+
+def judge_archiver(server: Mapping[str, Any]) -> list[str]:
+    """Return in words why WAL does not go into the archive. Params: server, the answer to ``QUESTION``."""
+    failures = []
+    if server["mode"] != "on":
+        failures.append(f"archive_mode is {server['mode']}")
+    if not server["archived"]:
+        failures.append("no segment was ever archived")
+    if server["failed"]:
+        failures.append(f"archiving fails at {server['failed']}")
+    if server["waiting"]:
+        failures.append(f"{server['waiting']} segments have waited for the archive for more than a minute")
+    return failures
 
 
 def judge(
@@ -225,12 +286,7 @@ def judge(
         for name, unit in timers.items()
         if (unit["active"], unit["enabled"]) != ("active", "enabled")
     ]
-    if server["mode"] != "on":
-        failures.append(f"archive_mode is {server['mode']}")
-    if server["failed"]:
-        failures.append(f"archiving fails at {server['failed']}")
-    if server["waiting"]:
-        failures.append(f"{server['waiting']} segments have waited for the archive for more than a minute")
+    failures += judge_archiver(server)
     seen = []
     for number in (1, 2) if backup["offsite"]["type"] else (1,):
         mine = [row for row in info["backups"] if row["database"]["repo-key"] == number]

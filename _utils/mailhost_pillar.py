@@ -713,9 +713,11 @@ def cipher_pass(value: Any) -> str:
     return value
 
 
-def host_key(value: Any) -> str:
-    """Parse the public key of an SSH server: type and base64, as in a file ending in .pub."""
-    return " ".join(public_key(value).split()[:2])
+def host_keys(value: Any) -> tuple[str, ...]:
+    """Parse the list of an SSH server's public keys: type and base64, as in files ending in .pub."""
+    if not isinstance(value, (list, tuple)) or not value:
+        raise Invalid("is not a list of an SSH server's public keys, as in its /etc/ssh/ssh_host_*_key.pub")
+    return tuple(" ".join(public_key(line).split()[:2]) for line in value)
 
 
 # What goes into a line of pgBackRest's settings as it is.
@@ -741,7 +743,9 @@ class Offsite:
     private_key: str | None = key(
         optional(pem("PRIVATE KEY")), "sftp: key to log in with, as ssh-keygen writes it", None, secret=True
     )
-    host_key: str | None = key(optional(host_key), "sftp: the server's public key; no other is talked to", None)
+    host_keys: tuple[str, ...] | None = key(
+        optional(host_keys), "sftp: the server's public keys, of each kind that it has; no other is talked to", None
+    )
     endpoint: str | None = key(optional(setting), "s3: name or address of the service, with :port if need be", None)
     bucket: str | None = key(optional(setting), "s3: the bucket", None)
     region: str | None = key(optional(setting), "s3: its region", None)
@@ -937,7 +941,7 @@ def _firewall_contradictions(pillar: Pillar) -> list[str]:
 
 # What each kind of repository needs, and has.
 OFFSITE = {
-    "sftp": ("host", "user", "private_key", "host_key"),
+    "sftp": ("host", "user", "private_key", "host_keys"),
     "s3": ("endpoint", "bucket", "region", "key_id", "key_secret"),
 }
 
