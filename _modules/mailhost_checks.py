@@ -4,6 +4,7 @@ Each looks at the host, never at what the tree wrote about it, and returns a pro
 They read the pillar, so they work inside ``state.apply`` only.
 """
 
+import datetime
 import os
 import time
 
@@ -421,13 +422,14 @@ def database_schema():
 
 
 def backups():
-    """Prove that WAL goes into every repository, and that each has a base backup not older than a day and a bit."""
+    """Prove that WAL and base backups go into every repository; done only while a drill has restored them of late."""
     server = __salt__["mailhost_postgres.sql"](mailhost_backup.QUESTION)
     image = mailhost_postgres.own_image(__pillar__["postgres"]["image"])
     uid = mailhost_storage.image_uid(__pillar__["postgres"]["image"])
     info = __salt__["mailhost_backup.info"](image, uid)
     timers = {unit: __salt__["mailhost_service.look"](unit) for unit in mailhost_backup.TIMERS}
-    failures, besides, evidence = mailhost_backup.judge(__pillar__["backup"], server, info, timers, time.time())
+    drill, now = __salt__["mailhost_backup.drill"](), datetime.datetime.now(datetime.UTC)
+    failures, besides, evidence = mailhost_backup.judge(__pillar__["backup"], server, info, timers, drill, now)
     if failures:
         return proof(OPEN, "; ".join(failures))
     return proof(PARTLY, "; ".join([evidence, *besides])) if besides else proof(DONE, evidence)

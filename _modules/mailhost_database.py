@@ -4,6 +4,7 @@ Statements are sent by psycopg with their values apart from them; passwords are 
 server's log nor its activity view shows one.
 """
 
+import datetime
 import importlib.util
 import json
 import os
@@ -419,7 +420,9 @@ def claims(address):
     rows.append(claim("this is PostgreSQL 17", version.startswith("17."), version))
     stuck = mailhost_backup.judge_archiver(archiver)
     rows.append(claim("WAL archiving advances", not stuck, "; ".join(stuck) or "no segment waits for the archive"))
-    rows.append(claim("the last restore drill is recent", None, mailhost_database.NOT_BUILT))
+    hours = json.loads(__salt__["mailhost_file.look"](mailhost_backup.SETTINGS)["text"])["drill"]["max_age_hours"]
+    wrong = mailhost_backup.judge_drill(__salt__["mailhost_backup.drill"](), hours, datetime.datetime.now(datetime.UTC))
+    rows.append(claim("the last restore drill is recent", not wrong, wrong or f"it passed within {hours} hours"))
     return rows
 
 

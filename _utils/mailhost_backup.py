@@ -215,14 +215,17 @@ def units(backup: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def parse_drills(text: str) -> dict[str, Any] | None:
-    """Return the last drill of the tool's file, a line of JSON each: finished (ISO 8601) and passed; None: none yet.
+    """Return the last drill of the tool's file, a line of JSON each; None: none yet.
+
+    finished is when it ended, passed whether it found all as it should be, found what it did not.
 
     A line that a power cut left half is passed over.
     """
     for line in reversed(text.splitlines()):
         try:
             found = json.loads(line)
-            return {"finished": datetime.datetime.fromisoformat(found["finished"]), "passed": found["passed"] is True}
+            finished = datetime.datetime.fromisoformat(found["finished"])
+            return {"finished": finished, "passed": found["passed"] is True, "found": list(found["found"])}
         except (ValueError, KeyError, TypeError):
             continue
     return None
@@ -234,7 +237,7 @@ def judge_drill(drill: Mapping[str, Any] | None, max_age_hours: int, now: dateti
         return "no drill yet"
     hours = (now - drill["finished"]).total_seconds() / 3600
     if not drill["passed"]:
-        return "the last drill failed"
+        return f"the last drill failed: {'; '.join(drill['found'])}"
     return f"the last drill is {hours:.0f} hours old" if hours > max_age_hours else None
 
 
@@ -266,9 +269,10 @@ def judge(
     server: Mapping[str, Any],
     info: Mapping[str, Any],
     timers: Mapping[str, Mapping[str, Any]],
-    now: float,
+    drill: Mapping[str, Any] | None,
+    now: datetime.datetime,
 ) -> tuple[list[str], list[str], str]:
-    """Return in words what of the backups is not as declared, what is not proven yet, and what was seen.
+    """Return in words what of the backups is not as declared, what is not proven, and what was seen.
 
     backup
         The pillar's section.
@@ -278,8 +282,10 @@ def judge(
         What ``mailhost_backup.info`` found.
     timers
         What ``mailhost_service.look`` found, by name.
+    drill
+        The last one, as ``parse_drills`` returns it.
     now
-        Seconds since 1970.
+        With its zone.
     """
     failures = [
         f"{name} is {unit['active']}, {unit['enabled']}"
@@ -296,8 +302,11 @@ def judge(
         elif not mine:
             failures.append(f"repository {number} has no base backup")
         else:
-            hours = (now - mine[-1]["timestamp"]["stop"]) / 3600
+            hours = (now.timestamp() - mine[-1]["timestamp"]["stop"]) / 3600
             if hours > backup["alarms"]["backup_age_hours"]:
                 failures.append(f"repository {number}: the newest base backup is {hours:.0f} hours old")
             seen.append(f"repository {number} has {len(mine)} base backup{'' if len(mine) == 1 else 's'}, and all WAL")
-    return failures, [], "; ".join(seen)
+    unproven = judge_drill(drill, backup["drill"]["max_age_hours"], now)
+    if drill and not unproven:
+        seen.append(f"restored and compared at {drill['finished']:%Y-%m-%d %H:%M} UTC")
+    return failures, [unproven] if unproven else [], "; ".join(seen)

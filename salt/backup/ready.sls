@@ -56,6 +56,9 @@ def run():
                 uid=uid,
                 offsite=bool(wanted["offsite"]["type"]),
             ),
+            "Backups: a restore drill": state(
+                "mailhost_backup.drilled", max_age_hours=wanted["drill"]["max_age_hours"]
+            ),
             **{
                 f"Backups: {unit} runs": state(
                     "mailhost_service.running", name=unit, restart_after=[f"{backup.SYSTEMD}/{unit}"]

@@ -126,7 +126,7 @@ def test_the_container_can_do_little(converged: Host) -> None:
     # No secret is in its environment, for there is none: the superuser has no password.
     assert {entry.partition("=")[0] for entry in config["Env"]} == {"PATH", "LANG", "PG_MAJOR", "PG_VERSION", "PGDATA"}
     written = {mount["Destination"] for mount in found["Mounts"] if mount["RW"]}
-    own = {"/opt/postgres/wal_archive", "/opt/postgres/backups", "/run/mailserver-postgres"}
+    own = {"/var/lib/pgbackrest/archive", "/var/lib/pgbackrest/backup", "/run/mailserver-postgres"}
     assert written == {"/var/lib/postgresql/data", *own}
     assert _sql(converged, "select rolpassword is null from pg_authid where rolname = 'postgres'") == "t"
 
@@ -182,9 +182,9 @@ def test_another_minor_version_comes_in_and_one_that_does_not_start_goes_back(
     converged.run(["sh", "-euc", commit.format("17.99", """-c 'ENTRYPOINT ["/bin/false"]'""")])
     checkout.pillar({**checkout.good_pillar(converged), "postgres": {"image": "postgres:17.98-trixie"}})
     found = exact("postgres: a minor version", converged, checkout, SLS)
-    assert {"PostgreSQL: its Compose file", RUNS} == set(found.real.changed)
+    assert {"PostgreSQL: its image has pgBackRest", "PostgreSQL: its Compose file", RUNS} == set(found.real.changed)
     now = converged.run(["docker", "inspect", "-f", "{{.Config.Image}}", "mailserver-postgres"]).stdout
-    assert now == "postgres:17.98-trixie\n"
+    assert now.startswith("mailserver-postgres:17.98-trixie-")
 
     checkout.pillar({**checkout.good_pillar(converged), "postgres": {"image": "postgres:17.99-trixie"}})
     run = checkout.apply(SLS)

@@ -1,11 +1,18 @@
-"""Read every file of the repositories and compare its checksum."""
+"""Read every file of the repositories, compare its checksum, and look for WAL that is missing in between."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
+import re
+from collections.abc import Iterable
 
 from . import pgbackrest
-from .config import Config, Failed, alone
+from .config import Config, Failed, Refused, alone
+
+# 16 MB each: so many of them are one step of a name's middle part.
+SEGMENTS = 0x100
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -13,15 +20,43 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repository", type=int, choices=(1, 2), help="only this one; else all")
 
 
+def gaps(names: Iterable[str]) -> list[str]:
+    """Return the segments after which WAL is missing, in words; a time line of its own has no gap to the one before.
+
+    Params: names, of the archive's files, as `pgbackrest repo-ls` has them.
+    """
+    lines: dict[str, set[int]] = {}
+    for name in names:
+        if found := re.search(r"(?:^|/)([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})-[0-9a-f]{40}", name):
+            lines.setdefault(found[1], set()).add(int(found[2], 16) * SEGMENTS + int(found[3], 16))
+    return [
+        f"after segment {line}{one // SEGMENTS:08X}{one % SEGMENTS:08X} {following - one - 1} are missing"
+        for line, numbers in sorted(lines.items())
+        for one, following in itertools.pairwise(sorted(numbers))
+        if following != one + 1
+    ]
+
+
 def main(config: Config, asked: argparse.Namespace) -> int:
-    """Do it. pgBackRest ends with 0 whatever it finds: what it prints is judged."""
+    """Do it. pgBackRest ends with 0 whatever it finds, and passes over a gap: what it prints is judged."""
+    if asked.repository and asked.repository not in config.repositories:
+        raise Refused(f"there is no repository {asked.repository}: backup.offsite.type is null")
     wrong = []
     with alone(wait=False):
         for number in (asked.repository,) if asked.repository else config.repositories:
-            said = pgbackrest.run(config, f"--repo={number}", "--output=text", "--verbose", "verify")
-            print(said.strip())
+            said = pgbackrest.run(config, f"--repo={number}", "--output=text", "--verbose", "verify").strip()
+            print(f"repository {number}: {said}")
             if "status: ok" not in said:
-                wrong.append(f"repository {number} has errors")
+                wrong.append(f"repository {number} has damaged files")
+            listed = json.loads(
+                pgbackrest.run(
+                    config, f"--repo={number}", "--recurse", "--output=json", "repo-ls", f"archive/{config.stanza}"
+                )
+            )
+            # Those of a cluster that was here before lie in a directory of their own.
+            for directory in sorted({name.split("/")[0] for name in listed if "/" in name}):
+                inside = [name for name in listed if name.startswith(f"{directory}/")]
+                wrong += [f"repository {number}: {gap}" for gap in gaps(inside)]
     if wrong:
         raise Failed("; ".join(wrong))
     return 0
