@@ -27,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     for name, (module, title) in COMMANDS.items():
         module.options(commands.add_parser(name, help=title, description=f"{title[0].upper()}{title[1:]}."))
     asked = parser.parse_args(argv)
+    # What is made is as readable in the operator's hardened shell (control A07) as in a unit of systemd.
+    os.umask(0o022)
     try:
         if os.geteuid() != 0:
             raise config.Refused("only root can do this")
