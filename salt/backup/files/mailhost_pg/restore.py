@@ -1,17 +1,346 @@
-"""The command restore."""
+"""Put the database back to a moment: beside the old data, looked through, and then in its place."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 
-from .config import Config, Refused
+from . import container, pgbackrest, plan, recovery, times
+from .config import Config, Failed, Refused, alone
+
+NAME = "mailhost-pg-restore"
+# Room for WAL and what a recovery writes beside the data.
+_MARGIN = 1 << 29
+_SWITCHED_SECONDS = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Journal:
+    """What a restore has done to the host, for whoever comes after it was killed.
+
+    inode is the new directory's, None before there is a whole one; kept the name that the old one gets.
+    """
+
+    inode: int | None = None
+    kept: str = ""
+    live_since: float = 0.0
+    cluster: str = ""
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("--scheduled", action="store_true", help="as the timer does")
+    target_options(parser)
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def target_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which state is meant."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--to", metavar="TIME", help="the state of this moment: '2026-11-22 14:03:05+00'")
+    which.add_argument("--latest", action="store_true", help="the newest state that there is")
+    parser.add_argument("--backup", metavar="ID", help="begin with this backup; alone: the state at its end")
+    parser.add_argument("--repository", type=int, default=1, choices=(1, 2), help="2: the one off the host")
+
+
+def target(config: Config, asked: argparse.Namespace) -> plan.Target:
+    """Return which state is meant. Raises Refused when that is not clear, or cannot be."""
+    if asked.repository not in config.repositories:
+        raise Refused(f"there is no repository {asked.repository}: backup.offsite.type is null")
+    if not (asked.to or asked.latest or asked.backup):
+        raise Refused("say which state: --to TIME, --latest or --backup ID")
+    moment = times.parse(asked.to) if asked.to else None
+    if moment and moment > datetime.now(UTC):
+        raise Refused(f"{times.shown(moment)} is yet to come")
+    return plan.Target(moment, end_of_backup=not (asked.to or asked.latest))
 
 
 def main(config: Config, asked: argparse.Namespace) -> int:
-    """Do it."""
-    raise Refused("is not built yet")
+    """Do it, after saying in one sentence what."""
+    wanted = target(config, asked)
+    with alone(wait=False):
+        if asked.dry_run:
+            print(f"Would restore {_sentence(config, asked, wanted)}")
+            return 0
+        tidy(config)
+        if serving(config) and wanted.moment:
+            switch(config)
+        print(f"This restores {_sentence(config, asked, wanted)}")
+        _ask(asked)
+        with _interruptible():
+            _restore(config, asked, wanted)
+    return 0
+
+
+def chosen(config: Config, asked: argparse.Namespace, wanted: plan.Target) -> tuple[recovery.Found, plan.Chosen]:
+    """Return what the repository has, and what of it is chosen."""
+    found = recovery.look(config, asked.repository, None if serving(config) else config.data)
+    return found, plan.choose(wanted, found.backups, found.lines, found.archive, asked.backup)
+
+
+def require_room(config: Config, way: plan.Chosen) -> None:
+    """Raise Refused when there is no room for another copy of the data."""
+    free, needed = shutil.disk_usage(config.data.parent).free, way.backup.size + _MARGIN
+    if free < needed:
+        raise Refused(f"{config.data.parent}: has {free / 1e6:.0f} MB free, and {needed / 1e6:.0f} MB are needed")
+
+
+def _sentence(config: Config, asked: argparse.Namespace, wanted: plan.Target) -> str:
+    """Return what will happen. Raises Refused when it cannot."""
+    found, way = chosen(config, asked, wanted)
+    require_room(config, way)
+    marker = config.marker.read_text(encoding="utf-8").strip() if config.marker.exists() else None
+    said = plan.summary(way, datetime.now(UTC))
+    if asked.repository != 1:
+        said += f" in repository {asked.repository}"
+    if found.wal:
+        said += f" and of {found.wal}"
+    said += f" into {_new(config)}"
+    if marker != found.cluster:
+        said += f", cluster {found.cluster} in place of {marker or 'none'}"
+    if not config.data.exists() or not any(config.data.iterdir()):
+        return f"{said}, and puts it at {config.data}, where nothing is."
+    stopped = "" if wanted.moment and serving(config) else ", for which PostgreSQL is stopped from the beginning"
+    return f"{said}{stopped}, checks it, and swaps it with {config.data}, which is kept as {config.data}.before-TIME."
+
+
+def _ask(asked: argparse.Namespace) -> None:
+    """Let somebody agree. Raises Refused otherwise."""
+    if asked.yes:
+        return
+    if not sys.stdin.isatty():
+        raise Refused("nobody is there to ask: --yes says yes beforehand")
+    if input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise Refused("not done")
+
+
+def _restore(config: Config, asked: argparse.Namespace, wanted: plan.Target) -> None:
+    """Do it; whatever goes wrong before the swap leaves everything as it was."""
+    begun, new = time.monotonic(), _new(config)
+    was_up = _active(config)
+    still = None
+    try:
+        if not (wanted.moment and serving(config)):
+            _write(config, Journal())
+            container.run(["systemctl", "stop", config.unit], timeout=120)
+            still = recovery.control(config.data)
+        found, way = chosen(config, asked, wanted)
+        reached = recovery.recover(config, asked.repository, way, new, NAME, wal=found.wal, keep=True)
+        print(_reached(wanted, reached))
+        recovery.stop(NAME)
+        recovery.check(config, new)
+        print(f"every page of it has the checksum it should have ({time.monotonic() - begun:.0f} s)")
+        recovery.clean(new)
+        if still is not None and recovery.control(config.data) != still:
+            raise Failed("somebody started the server meanwhile: what it wrote would be lost; begin again")
+    except BaseException:
+        recovery.remove(NAME)
+        shutil.rmtree(new, ignore_errors=True)
+        if was_up:
+            container.run(["systemctl", "start", config.unit])
+        _journal(config).unlink(missing_ok=True)
+        raise
+    # From here on it is faster to go on than to go back.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    kept = f"{config.data}.before-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    journal = Journal(new.stat().st_ino, kept, 0.0, found.cluster)
+    _swap(config, journal)
+    _finish(config, _start(config, journal))
+    print(f"done in {time.monotonic() - begun:.0f} s")
+
+
+def _reached(wanted: plan.Target, reached: recovery.Reached) -> str:
+    """Return where the recovery ended."""
+    last = f"last commit {reached.commit}" if reached.commit else "no commit after the backup"
+    said = f"recovered to {reached.lsn} ({last}), on the new time line {reached.line}"
+    if reached.short and wanted.moment:
+        said += f"; nothing later was committed up to {times.shown(wanted.moment)}"
+    return said
+
+
+def _swap(config: Config, journal: Journal) -> None:
+    """Put the new directory in place of the old one; from one moment to the next where there is an old one."""
+    new = _new(config)
+    # What the recovery wrote is on the disk before anything points to it.
+    os.sync()
+    _write(config, journal)
+    container.run(["systemctl", "stop", config.unit], timeout=120)
+    if config.data.exists():
+        _exchange(new, config.data)
+        new.rename(journal.kept)
+    else:
+        new.rename(config.data)
+    _sync(config.data.parent)
+
+
+def _start(config: Config, journal: Journal) -> Journal:
+    """Start the server on the new directory, and return when its line came into use; what ran before if it fails."""
+    old = config.marker.read_text(encoding="utf-8") if config.marker.exists() else None
+    if (old or "").strip() != journal.cluster:
+        _replace(config.marker, f"{journal.cluster}\n")
+    journal = dataclasses.replace(journal, live_since=time.time())
+    _write(config, journal)
+    try:
+        container.run(["systemctl", "start", config.unit], timeout=400)
+    except Failed as error:
+        if not Path(journal.kept).exists():
+            raise Failed(f"the restored server does not start: {error}") from None
+        container.run(["systemctl", "stop", config.unit], timeout=120)
+        failed = Path(f"{config.data}.failed")
+        _exchange(config.data, Path(journal.kept))
+        Path(journal.kept).rename(failed)
+        if old:
+            _replace(config.marker, old)
+        _journal(config).unlink()
+        container.run(["systemctl", "start", config.unit], timeout=400)
+        raise Failed(f"the restored server does not start: {error}; what ran before runs again, see {failed}") from None
+    return journal
+
+
+def _finish(config: Config, journal: Journal) -> None:
+    """Let every repository know the cluster, and have a backup that needs nothing of before."""
+    if Path(journal.kept).exists():
+        print(f"{config.data} is the restored one; what was there is kept as {journal.kept}")
+    try:
+        found = pgbackrest.info(config)
+        for number in config.repositories:
+            cluster = found.repositories[number].cluster
+            if cluster != journal.cluster:
+                pgbackrest.run(config, "stanza-upgrade" if cluster else "stanza-create")
+        for number in config.repositories:
+            note = f"--annotation={plan.LIVE_SINCE}={journal.live_since:.3f}"
+            pgbackrest.run(config, f"--repo={number}", "--type=full", note, "backup")
+    except Failed as error:
+        raise Failed(
+            f"the database is restored and runs, but has no new base backup yet: {error}; "
+            "when that is mended: mailhost-pg backup --type full"
+        ) from None
+    _journal(config).unlink()
+    label = pgbackrest.info(config).of(journal.cluster)[-1].label
+    print(f"new base backup: {label}")
+
+
+def tidy(config: Config) -> None:
+    """Bring to an end what a killed restore left: back to what was before the swap, forward after it."""
+    recovery.remove(NAME)
+    new, path = _new(config), _journal(config)
+    journal = Journal(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    if journal and journal.inode is not None and _inode(config.data) == journal.inode:
+        if new.exists():
+            new.rename(journal.kept)
+        print("an earlier restore was cut off after the swap: it is brought to its end")
+        container.run(["systemctl", "stop", config.unit], timeout=120)
+        _finish(config, _start(config, journal))
+        return
+    if new.exists():
+        print(f"an earlier restore was cut off: {new} is removed")
+        shutil.rmtree(new)
+    if journal:
+        container.run(["systemctl", "start", config.unit], timeout=400)
+        path.unlink()
+
+
+def switch(config: Config) -> None:
+    """Let the running server archive what it has written: what is asked for may be in the segment that it writes to.
+
+    Raises Refused when that does not get into the archive.
+    """
+    # An idle server does not switch: the segment before its position is then one that is archived already.
+    query = """select case when pg_is_in_recovery() then ''
+        else pg_walfile_name(pg_switch_wal() - 1) end"""
+    name = container.sql(config, query)
+    until = time.monotonic() + _SWITCHED_SECONDS
+    while (
+        container.sql(config, f"select coalesce(left(last_archived_wal, 24), '') >= '{name}' from pg_stat_archiver")
+        != "t"
+    ):
+        if time.monotonic() > until:
+            raise Refused(
+                f"{name} does not get into the archive, and what was written last is in it: stop the server "
+                f"(systemctl stop {config.unit}), then it is taken from {config.data}/pg_wal"
+            )
+        time.sleep(0.2)
+
+
+def serving(config: Config) -> bool:
+    """Whether the server answers."""
+    try:
+        return container.running(config) and container.sql(config, "select 1") == "1"
+    except Failed:
+        return False
+
+
+def _active(config: Config) -> bool:
+    """Whether the unit is started, or on the way to that."""
+    return container.run(["systemctl", "is-active", config.unit], codes=range(256)).strip() in ("active", "activating")
+
+
+def _new(config: Config) -> Path:
+    """Return where the new data directory is made."""
+    return config.data.with_name(f"{config.data.name}.restoring")
+
+
+def _journal(config: Config) -> Path:
+    return config.state / "restore.json"
+
+
+def _write(config: Config, journal: Journal) -> None:
+    _replace(_journal(config), json.dumps(dataclasses.asdict(journal)) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file of root's whole, and so that a power cut leaves the old one or this."""
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.new")
+    with new.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    new.chmod(0o644)
+    new.replace(path)
+    _sync(path.parent)
+
+
+def _sync(directory: Path) -> None:
+    """Let the names in a directory be on the disk."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Exchange two directories' names at once (renameat2(2), RENAME_EXCHANGE)."""
+    at, exchange = -100, 2
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(at, os.fsencode(one), at, os.fsencode(other), exchange):
+        raise Failed(f"{one} and {other}: cannot be exchanged: {os.strerror(ctypes.get_errno()).lower()}")
+
+
+def _inode(path: Path) -> int | None:
+    return path.stat().st_ino if path.exists() else None
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let signals that end a process, such as that of a lost login, be exceptions, so that all is put back."""
+
+    def leave(number: int, frame: object) -> None:
+        raise Failed(f"ended by {signal.Signals(number).name}")
+
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, leave)
+    yield
