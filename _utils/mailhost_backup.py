@@ -34,6 +34,7 @@ MODULES = (
     "pgbackrest",
     "plan",
     "proofs",
+    "recovery",
     "restore",
     "scratch",
     "times",

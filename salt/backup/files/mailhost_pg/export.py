@@ -93,14 +93,18 @@ def _domain(config: Config, domain: str) -> str:
     """Return a domain's rows as INSERT statements in one transaction; generated columns are left out."""
     found = []
     for table, column in DOMAIN:
-        # The statement that writes the statements: the columns are those that the table had then.
+        # Statements that write the statements: the columns are those that the table had then.
         query = f"""
-            select format($f$select format('INSERT INTO {SCHEMA}.{table} (%%s) VALUES (%%s) ON CONFLICT DO NOTHING;', %L,
-                concat_ws(', ', %s)) from {SCHEMA}.{table} where {column} = %L order by 1$f$,
-                string_agg(quote_ident(attname), ', ' order by attnum),
-                string_agg(format('quote_nullable(%I)', attname), ', ' order by attnum), '{domain}')
-            from pg_attribute
-            where attrelid = '{SCHEMA}.{table}'::regclass and attnum > 0 and not attisdropped and attgenerated = ''
+            with columns as (
+                select string_agg(quote_ident(attname), ', ' order by attnum) as names,
+                    string_agg(format('quote_nullable(%I)', attname), ', ' order by attnum) as texts
+                from pg_attribute
+                where attrelid = '{SCHEMA}.{table}'::regclass and attnum > 0 and not attisdropped and attgenerated = ''
+            )
+            select format('select %L || concat_ws(%L, %s) || %L from {SCHEMA}.{table} where {column} = %L order by 1',
+                'INSERT INTO {SCHEMA}.{table} (' || names || ') VALUES (', ', ', texts,
+                ') ON CONFLICT DO NOTHING;', '{domain}')
+            from columns
             \\gexec
         """
         found.append(recovery.sql(NAME, query, config.database))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ class Backup:
     """A base backup: label, kind (full, diff, incr), repository, start and end, LSNs, and sizes in bytes.
 
     cluster is the system identifier of what it is a backup of; prior what else it needs; damaged, whether pgBackRest
-    found pages in it whose checksums are wrong.
+    found pages in it whose checksums are wrong; notes what --annotation wrote on it.
     """
 
     label: str
@@ -34,6 +34,7 @@ class Backup:
     cluster: str
     prior: str | None
     damaged: bool
+    notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,4 +126,5 @@ def _backup(row: dict[str, Any], systems: dict[tuple[int, int], str]) -> Backup:
         cluster=systems[number, row["database"]["id"]],
         prior=row["prior"],
         damaged=bool(row.get("error")),
+        notes=row.get("annotation") or {},
     )

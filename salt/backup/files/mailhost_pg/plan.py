@@ -46,9 +46,10 @@ class Segments:
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What is asked for: a moment, else the end of a backup, else all that there is."""
+    """What is asked for: a moment, a transaction's commit, the end of a backup, else all that there is."""
 
     moment: datetime.datetime | None = None
+    transaction: int | None = None
     end_of_backup: bool = False
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
 import shutil
@@ -131,6 +132,7 @@ def recover(
     wal: Path | None = None,
     keep: bool = False,
     options: Sequence[str] = (),
+    seconds: float = math.inf,
 ) -> Reached:
     """Bring a chosen state back in a directory, and leave a server running on it in a container; `stop` ends that.
 
@@ -144,6 +146,8 @@ def recover(
         Whether the cluster is to go into service: what it starts anew is then marked for the archive.
     options
         More of Docker's, such as limits.
+    seconds
+        How long the replay of WAL may take.
 
     Raises Failed when the backup or a segment is damaged or missing, or when the server does not come up.
     """
@@ -158,12 +162,13 @@ def recover(
         raise Failed(f"backup {label} cannot be restored: {error}") from None
     _prepare(config, repository, chosen, directory)
     _aim(directory, chosen, _target(chosen))
-    said = reached = _serve(config, repository, directory, name, mounts, keep)
+    until = time.monotonic() + seconds
+    said = reached = _serve(config, repository, directory, name, mounts, keep, until)
     short = _SHORT in said
     if short:
         _require_whole(said, chosen)
         _aim(directory, chosen, {})
-        said = _serve(config, repository, directory, name, mounts, keep)
+        said = _serve(config, repository, directory, name, mounts, keep, until)
     if _COMPLETE not in said:
         raise Failed(f"the restored server does not come up: {_why(said)}")
     commit = re.findall(r"last completed transaction was at log time (\S+ \S+)", reached)
@@ -252,6 +257,8 @@ def _target(chosen: plan.Chosen) -> dict[str, str]:
         return {"recovery_target_lsn": lsn, "recovery_target_inclusive": "off"}
     if chosen.target.end_of_backup:
         return {"recovery_target": "immediate"}
+    if chosen.target.transaction is not None:
+        return {"recovery_target_xid": str(chosen.target.transaction)}
     return {"recovery_target_time": times.shown(chosen.target.moment) if chosen.target.moment else _NEVER}
 
 
@@ -287,7 +294,9 @@ def _rewrite(path: Path, text: str) -> None:
     new.replace(path)
 
 
-def _serve(config: Config, repository: int, directory: Path, name: str, mounts: Sequence[str], keep: bool) -> str:
+def _serve(
+    config: Config, repository: int, directory: Path, name: str, mounts: Sequence[str], keep: bool, until: float
+) -> str:
     """Start a server on the directory and return its log, when it takes commands or has ended."""
     remove(name)
     settings = {**_SETTINGS, "archive_mode": "on" if keep else "off"}
@@ -302,6 +311,8 @@ def _serve(config: Config, repository: int, directory: Path, name: str, mounts: 
         if not found or not found["State"]["Running"] or "accepting connections" in ready:
             # Its standard error is the log; Docker gives it as such.
             return container.run(["sh", "-c", 'exec docker logs "$1" 2>&1', "sh", name])
+        if time.monotonic() > until:
+            raise Failed("the replay of WAL is not done in the time that it has")
         time.sleep(0.3)
 
 

@@ -1,0 +1,189 @@
+"""What of a repository brings a moment back, and moments as operators write them."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from mailhost_pg import pgbackrest, plan, times
+from mailhost_pg.config import Refused
+
+# What pgBackRest 2.55.1 printed after three restores, shortened: line 2 left line 1 in its segment 5, line 3 left line 1
+# too, and line 4 left line 3.
+INFO: list[dict[str, Any]] = json.loads("""[{"name": "mail",
+  "archive": [{"database": {"id": 1, "repo-key": 1}, "id": "17-1",
+    "max": "00000004000000000000000C", "min": "000000010000000000000001"}],
+  "backup": [
+    {"archive": {"start": "000000010000000000000002", "stop": "000000010000000000000003"},
+     "database": {"id": 1, "repo-key": 1}, "error": false,
+     "info": {"delta": 31417534, "repository": {"delta": 3762821}, "size": 31417534}, "label": "20261123-025001F",
+     "lsn": {"start": "0/2000028", "stop": "0/3000050"}, "prior": null, "timestamp": {"start": 1000, "stop": 1003},
+     "type": "full"},
+    {"archive": {"start": "000000020000000000000007", "stop": "000000020000000000000007"},
+     "annotation": {"live-since": "1998.5"},
+     "database": {"id": 1, "repo-key": 1}, "error": false,
+     "info": {"delta": 31417534, "repository": {"delta": 3762821}, "size": 31417534}, "label": "20261123-030110F",
+     "lsn": {"start": "0/7000028", "stop": "0/7000158"}, "prior": null, "timestamp": {"start": 2010, "stop": 2011},
+     "type": "full"},
+    {"archive": {"start": "000000030000000000000008", "stop": "000000030000000000000008"},
+     "database": {"id": 1, "repo-key": 1}, "error": false,
+     "info": {"delta": 31417534, "repository": {"delta": 3762821}, "size": 31417534}, "label": "20261123-040110F",
+     "lsn": {"start": "0/8000028", "stop": "0/8000158"}, "prior": null, "timestamp": {"start": 3010, "stop": 3011},
+     "type": "full"}],
+  "db": [{"id": 1, "repo-key": 1, "system-id": 7711192874576044046, "version": "17"}],
+  "repo": [{"cipher": "none", "key": 1, "status": {"code": 0, "message": "ok"}}]}]""")
+HISTORIES = {
+    2: "1\t0/500CCC8\tbefore 2026-11-23 03:00:55.269343+00\n",
+    3: "1\t0/500CCF0\tno recovery target specified\n",
+}
+ARCHIVED = {1: (1, 2, 3, 4, 5, 6), 2: (5, 6, 7), 3: (5, 6, 7, 8, 9)}
+BORN = {2: 2000.0, 3: 3000.0}
+
+
+def _archive(archived: dict[int, Iterable[int]]) -> plan.Segments:
+    listing: dict[str, dict[str, Any]] = {"17-1": {"type": "path"}}
+    for line, numbers in archived.items():
+        for number in numbers:
+            name = plan.segment_name(line, number)
+            listing[f"17-1/{name[:16]}/{name}-{number:040x}.zst"] = {"type": "file", "size": 1, "time": 1000 * line}
+    for line, born in BORN.items():
+        listing[f"17-1/{line:08X}.history"] = {"type": "file", "size": 1, "time": born}
+    listing["17-1/0000000100000000/000000010000000000000002.00000028.backup"] = {"type": "file", "time": 1003}
+    return plan.parse_archive(listing)
+
+
+def _choose(seconds: float | None, label: str | None = None, archived: Any = None, **target: Any) -> plan.Chosen:
+    backups = list(pgbackrest.parse(INFO).backups)
+    archive = _archive({**ARCHIVED, **(archived or {})})
+    known = plan.lines(backups, archive, {line: plan.parse_history(text) for line, text in HISTORIES.items()})
+    moment = None if seconds is None else times.of(seconds)
+    return plan.choose(plan.Target(moment, **target), backups, known, archive, label)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "label", "line"),
+    [
+        (1004, "20261123-025001F", 1),
+        (1998.4, "20261123-025001F", 1),
+        (1998.5, "20261123-025001F", 2),
+        (2011, "20261123-025001F", 2),
+        (2011.9, "20261123-025001F", 2),
+        (2012, "20261123-030110F", 2),
+        (2999.9, "20261123-030110F", 2),
+        (3000, "20261123-025001F", 3),
+        (3012, "20261123-040110F", 3),
+        (None, "20261123-040110F", 3),
+    ],
+)
+def test_backup_and_time_line_of_a_moment(seconds: float | None, label: str, line: int) -> None:
+    """Line 2 is abandoned, and its backup is no way to line 3, although it is newer than the first one."""
+    chosen = _choose(seconds)
+    assert (chosen.backup.label, chosen.line.number) == (label, line)
+    assert chosen.until == {1: 1998.5, 2: 3000, 3: None}[line]
+    assert chosen.missing is None
+
+
+def test_the_segments_on_the_way() -> None:
+    """The one in which the line before was left is there twice, and what came on that line after it is left out."""
+    numbers = [plan.segment_number(name) for name in _choose(3005).path]
+    assert numbers == [(1, 2), (1, 3), (1, 4), (1, 5), (3, 5), (3, 6), (3, 7), (3, 8), (3, 9)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((1003.5,), "1970-01-01 00:16:43.500000+00 is not after the end of the first backup that leads there"),
+        ((2005, "20261123-040110F"), "20261123-040110F is on time line 3, and the database was on 2 at"),
+        ((2005, "20261123-030110F"), "20261123-030110F ended at 1970-01-01 00:33:31+00: that is not before"),
+        ((2005, "nonsense"), "there is no backup nonsense: there are 20261123-025001F, 20261123-030110F"),
+        ((1500, None, {1: (2, 4)}), "000000010000000000000003 is missing in the archive, and backup 20261123-025001F"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments: Any, words: str) -> None:
+    with pytest.raises(Refused, match=words.replace("+", r"\+")):
+        _choose(*arguments)
+
+
+def test_a_gap_is_seen() -> None:
+    assert _choose(1500, archived={1: (2, 3, 5)}).missing == "000000010000000000000004"
+    assert _choose(1500, archived={1: (2, 3, 4)}).missing is None
+
+
+def test_the_end_of_a_backup() -> None:
+    chosen = _choose(None, "20261123-030110F", end_of_backup=True)
+    assert (chosen.backup.label, chosen.line.number) == ("20261123-030110F", 2)
+
+
+def test_a_line_of_which_nothing_is_kept_ends_where_it_began() -> None:
+    """Killed after the swap, and then the disk lost: what is left of the newest line is its history."""
+    info = [{**INFO[0], "backup": INFO[0]["backup"][:1]}]
+    archive = _archive({1: ARCHIVED[1]})
+    backups = list(pgbackrest.parse(info).backups)
+    known = plan.lines(backups, archive, {3: plan.parse_history(HISTORIES[3])})
+    chosen = plan.choose(plan.Target(), backups, known, archive)
+    assert (chosen.line.number, chosen.before) == (1, plan.parse_lsn("0/500CCF0"))
+
+
+def test_a_backup_with_wrong_pages_is_the_last_resort() -> None:
+    backups = [dataclasses.replace(one, damaged=one.label > "20261123-03") for one in pgbackrest.parse(INFO).backups]
+    archive = _archive(ARCHIVED)
+    known = plan.lines(backups, archive, {line: plan.parse_history(text) for line, text in HISTORIES.items()})
+    assert plan.choose(plan.Target(), backups, known, archive).backup.label == "20261123-025001F"
+    archive = _archive({3: (8, 9)})
+    known = plan.lines(backups[2:], archive, {3: plan.parse_history(HISTORIES[3])})
+    assert plan.choose(plan.Target(), backups[2:], known, archive).backup.damaged
+
+
+def test_segments_of_the_host_s_own_go_on_where_the_archive_ends() -> None:
+    archive = plan.with_local(_archive(ARCHIVED), ["00000003000000000000000A", "archive_status", "00000003.history"])
+    assert archive.sums[3, 10] == ""
+    assert archive.sums[3, 9] != ""
+    assert plan.with_local(archive, ["000000030000000000000009"]).sums[3, 9] == archive.sums[3, 9]
+
+
+def test_segment_names() -> None:
+    assert plan.segment_name(0x1A, 0x1FF) == "0000001A00000001000000FF"
+    assert plan.segment_number("0000001A00000001000000FF") == (0x1A, 0x1FF)
+    assert plan.segment_of(plan.parse_lsn("1/FF000028")) == 0x1FF
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("2026-11-22 14:03:05+00", "2026-11-22 14:03:05+00"),
+        ("2026-11-22T14:03:05Z", "2026-11-22 14:03:05+00"),
+        ("2026-11-22 14:03:05 UTC", "2026-11-22 14:03:05+00"),
+        ("2026-11-22 14:03 -05:30", "2026-11-22 19:33:00+00"),
+        ("2026-11-22 14:03:05.25+0100", "2026-11-22 13:03:05.250000+00"),
+    ],
+)
+def test_moments(text: str, shown: str) -> None:
+    assert times.shown(times.parse(text)) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("2026-11-22 14:03:05", "does not say its time zone"),
+        ("2026-11-22", "does not say its time zone"),
+        ("yesterday", "is not a time such as"),
+        ("2026-11-31 00:00:00Z", "is not a time such as"),
+        ("2026-11-22 14:03:05 CET", "is not a time such as"),
+    ],
+)
+def test_moments_that_are_none(text: str, words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        times.parse(text)
+
+
+def test_what_is_said_beforehand() -> None:
+    said = plan.summary(_choose(2005), times.of(2005) + datetime.timedelta(hours=26, minutes=3))
+    assert said == (
+        "the state of 1970-01-01 00:33:25+00, 1 d 2 h ago, from full backup 20261123-025001F of 1970-01-01 00:16:43+00 "
+        "(31 MB) and the WAL of time line 2, which was left at 1970-01-01 00:50:00+00"
+    )
