@@ -70,16 +70,19 @@ def main(config: Config, asked: argparse.Namespace) -> int:
     """Do it, after saying in one sentence what."""
     wanted = target(config, asked)
     with alone(wait=False):
+        if not asked.dry_run:
+            tidy(config)
+            if serving(config) and wanted.moment:
+                switch(config)
+        found, way = chosen(config, asked, wanted)
+        said = _sentence(config, asked, found, way)
         if asked.dry_run:
-            print(f"Would restore {_sentence(config, asked, wanted)}")
+            print(f"Would restore {said}")
             return 0
-        tidy(config)
-        if serving(config) and wanted.moment:
-            switch(config)
-        print(f"This restores {_sentence(config, asked, wanted)}")
+        print(f"This restores {said}")
         _ask(asked)
         with _interruptible():
-            _restore(config, asked, wanted)
+            _restore(config, asked, wanted, found, way)
     return 0
 
 
@@ -96,9 +99,8 @@ def require_room(config: Config, way: plan.Chosen) -> None:
         raise Refused(f"{config.data.parent}: has {free / 1e6:.0f} MB free, and {needed / 1e6:.0f} MB are needed")
 
 
-def _sentence(config: Config, asked: argparse.Namespace, wanted: plan.Target) -> str:
+def _sentence(config: Config, asked: argparse.Namespace, found: recovery.Found, way: plan.Chosen) -> str:
     """Return what will happen. Raises Refused when it cannot."""
-    found, way = chosen(config, asked, wanted)
     require_room(config, way)
     marker = config.marker.read_text(encoding="utf-8").strip() if config.marker.exists() else None
     said = plan.summary(way, datetime.now(UTC))
@@ -111,7 +113,7 @@ def _sentence(config: Config, asked: argparse.Namespace, wanted: plan.Target) ->
         said += f", cluster {found.cluster} in place of {marker or 'none'}"
     if not config.data.exists() or not any(config.data.iterdir()):
         return f"{said}, and puts it at {config.data}, where nothing is."
-    stopped = "" if wanted.moment and serving(config) else ", for which PostgreSQL is stopped from the beginning"
+    stopped = "" if way.target.moment and serving(config) else ", for which PostgreSQL is stopped from the beginning"
     return f"{said}{stopped}, checks it, and swaps it with {config.data}, which is kept as {config.data}.before-TIME."
 
 
@@ -125,7 +127,9 @@ def _ask(asked: argparse.Namespace) -> None:
         raise Refused("not done")
 
 
-def _restore(config: Config, asked: argparse.Namespace, wanted: plan.Target) -> None:
+def _restore(
+    config: Config, asked: argparse.Namespace, wanted: plan.Target, found: recovery.Found, way: plan.Chosen
+) -> None:
     """Do it; whatever goes wrong before the swap leaves everything as it was."""
     begun, new = time.monotonic(), _new(config)
     was_up = _active(config)
@@ -135,7 +139,8 @@ def _restore(config: Config, asked: argparse.Namespace, wanted: plan.Target) -> 
             _write(config, Journal())
             container.run(["systemctl", "stop", config.unit], timeout=120)
             still = recovery.control(config.data)
-        found, way = chosen(config, asked, wanted)
+            # It archives its last segment when it ends.
+            found, way = chosen(config, asked, wanted)
         reached = recovery.recover(config, asked.repository, way, new, NAME, wal=found.wal, keep=True)
         print(_reached(wanted, reached))
         recovery.stop(NAME)

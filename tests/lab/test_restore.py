@@ -1,0 +1,313 @@
+"""Restores, judged by the rows that come back: to a second, over time lines, after what can happen to a host."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import random
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from compiled import ROOT
+from labkit import Host
+from labkit.checkout import Checkout
+
+pytestmark = pytest.mark.lab
+
+# Seconds after each change in which nothing happens.
+PAUSE = 0.3
+DATA = "/opt/postgres/data"
+PSQL = (
+    "docker exec -i mailserver-postgres psql -XAtq -v ON_ERROR_STOP=1 -U postgres -h /var/run/postgresql -d mailserver"
+)
+HASH = "{BLF-CRYPT}$2y$10$zSLGvekl00PIuB8jLVhPFeCvxdGQUbBWIn5LWrlQmx/bFinmAbD1C"
+DOMAIN = f"""
+insert into mail.virtual_domains (name) values ('example.org'), ('example.net');
+insert into mail.virtual_domains (name, alias_of) values ('example.com', 'example.org');
+insert into mail.virtual_users (email, password, comment) values
+    ('ada@example.org', '{HASH}', E'it''s \\\\ "odd"\\n\\n;'), ('bob@example.net', '{HASH}', '');
+insert into mail.virtual_aliases (source, destination) values
+    ('@example.org', 'ada@example.org'), ('@example.net', 'bob@example.net');
+"""
+DELETE = """
+delete from mail.virtual_aliases where domain = 'example.org';
+delete from mail.virtual_users where domain = 'example.org';
+delete from mail.virtual_domains where name = 'example.com';
+delete from mail.virtual_domains where name = 'example.org';
+"""
+MAIL = ("virtual_domains", "virtual_users", "virtual_aliases")
+
+
+def sql(host: Host, statements: str) -> str:
+    """Return what the server answers to the superuser."""
+    return host.run(["sh", "-euc", f"{PSQL} --file=-"], input=statements).stdout.strip()
+
+
+def tool(host: Host, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run mailhost-pg."""
+    return host.run(["mailhost-pg", *words], check=check)
+
+
+def rows(host: Host) -> set[int]:
+    """Return the rows of the test's own table."""
+    return {int(row) for row in sql(host, "select n from kept").split()}
+
+
+def refused(host: Host, *words: str) -> str:
+    """Return the sentence with which mailhost-pg does not do something."""
+    done = tool(host, *words, check=False)
+    assert done.returncode in (1, 2), done.stdout
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+def stamp(moment: float) -> str:
+    """Return a moment as operators write it."""
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(moment))}.{int(moment % 1 * 1e6):06d}+00"
+
+
+@dataclass
+class Written:
+    """What the database had at which time: each change of it, with the moment it was done."""
+
+    host: Host
+    numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    moments: list[float] = field(default_factory=list)
+    states: list[set[int]] = field(default_factory=list)
+
+    def note(self, state: set[int]) -> None:
+        """Keep what there is from now on."""
+        self.moments.append(time.time())
+        self.states.append(state)
+        time.sleep(PAUSE)
+
+    def write(self, count: int) -> None:
+        """Write rows, one after the other."""
+        for _ in range(count):
+            number = next(self.numbers)
+            sql(self.host, f"insert into kept values ({number})")
+            self.note(self.states[-1] | {number})
+
+    def at(self, moment: float) -> set[int]:
+        """Return what there was at a moment."""
+        return self.states[bisect.bisect(self.moments, moment) - 1]
+
+    def moment(self, begin: int) -> float:
+        """Return a random moment at which nothing happened: in the pause after a change, of those from a number on."""
+        return random.choice(self.moments[begin:]) + random.uniform(0.01, PAUSE - 0.02)
+
+    def restored(self, moment: float) -> None:
+        """Restore to a moment, and find exactly what there was."""
+        said = tool(self.host, "restore", "--to", stamp(moment), "--yes").stdout
+        assert rows(self.host) == self.at(moment), (stamp(moment), said)
+        self.note(self.at(moment))
+
+
+@pytest.fixture
+def written(converged: Host) -> Written:
+    """A host whose database has rows of known times, a base backup before them and one among them."""
+    _healthy(converged)
+    sql(converged, "create table kept (n integer primary key)")
+    made = Written(converged)
+    made.note(set())
+    made.write(3)
+    return made
+
+
+def test_ten_moments_over_several_time_lines(written: Written, checkout: Checkout) -> None:
+    """Before, between and after backups, and on lines that earlier restores have left."""
+    host, seed = written.host, random.randrange(10**6)
+    print(f"seed {seed}")
+    random.seed(seed)
+    tool(host, "backup", "--type=diff")
+    written.write(3)
+    lines = []
+    for number in range(10):
+        # The whole history, what came since the last restore, and what came in its later half.
+        written.restored(written.moment((0, -3, len(written.moments) // 2)[number % 3]))
+        lines.append(sql(host, "select substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"))
+        written.write(2)
+        if number in (3, 7):
+            tool(host, "backup", "--type=diff")
+    assert lines == [f"{number:08X}" for number in range(2, 12)]
+    run = checkout.apply()
+    assert run.returncode == 0, run.result
+    assert not run.changed
+
+
+def test_the_page(converged: Host, checkout: Checkout) -> None:
+    """Each command of docs/operations/restore.md but those for a new host, in its order."""
+    host, run = converged, _Page(converged, ROOT.joinpath("docs/operations/restore.md").read_text(encoding="utf-8"))
+    _healthy(host)
+    sql(host, DOMAIN)
+    before = [sql(host, f"table mail.{name} order by 1, 2") for name in MAIL]
+    time.sleep(0.1)
+    run.moment = stamp(time.time())
+    sql(host, DELETE)
+    assert "full backup: " in run("info")
+    assert "has 4 rows" in run("--domain")
+    assert "has 2 rows" in run("--table")
+    assert host.run(["stat", "-c", "%a %U", "/root/rows.sql"]).stdout == "600 root\n"
+    assert "example.org" not in sql(host, "table mail.virtual_domains")
+    run("</root/rows.sql")
+    assert [sql(host, f"table mail.{name} order by 1, 2") for name in MAIL] == before
+
+    sql(host, "update mail.virtual_users set comment = 'wrong'")
+    found = host.run(["ls", "-i", "/opt/postgres"]).stdout
+    assert run("--dry-run").startswith(f"Would restore the state of {run.moment}, 0 min ago, from full backup ")
+    assert host.run(["ls", "-i", "/opt/postgres"]).stdout == found
+    assert "every page of it has the checksum it should have" in run("14:03:05+00' --yes")
+    assert [sql(host, f"table mail.{name} order by 1, 2") for name in MAIL] == before
+    run("rm -r")
+    assert host.run(["ls", "/opt/postgres"]).stdout.split() == ["backups", "data", "wal_archive"]
+    applied = checkout.apply()
+    assert applied.returncode == 0, applied.result
+    assert not applied.changed
+
+    # A server that cannot start, with a pg_wal of which the last is not archived; then nothing at all.
+    host.run(
+        ["sh", "-euc", f"{PSQL} -c 'create table last (n int)'; docker kill mailserver-postgres; rm -r {DATA}/base"]
+    )
+    assert f"and of {DATA}/pg_wal" in run("--latest --yes")
+    assert sql(host, "select count(*) from last") == "0"
+    host.run(["sh", "-euc", f"docker kill mailserver-postgres; rm -r {DATA}"])
+    assert "where nothing is" in run("--latest --yes")
+    assert sql(host, "select count(*) from last") == "0"
+    assert run.left == {"mailhost-pg restore --latest --repository 2 --yes", "salt-ssh mail state.apply"}
+    assert not checkout.apply().changed
+
+
+def test_what_is_damaged_or_missing_is_refused(written: Written) -> None:
+    """Nothing is changed by it: the database goes on as it was."""
+    host = written.host
+    tool(host, "restore", "--latest", "--yes")
+    # Two more segments after those of the backup.
+    for _ in range(2):
+        written.write(1)
+        sql(host, "select pg_switch_wal()")
+    now = stamp(time.time())
+    tool(host, "export", "--to", now, "--table", "public.kept", "--output", "/root/kept.sql")
+    there = host.run(["sh", "-c", "ls -d /opt/postgres/*"]).stdout
+    segments = host.run(["sh", "-c", "find /opt/postgres/wal_archive -name '*.zst' | sort"]).stdout.split()
+    bundle = host.run(["sh", "-c", "ls -d /opt/postgres/backups/mail/*F/bundle/1 | tail -1"]).stdout.strip()
+    for path, words in (
+        (segments[-2], rf"{segments[-2].rpartition('/')[2][:24]} (is damaged|cannot be read)"),
+        (segments[-1], rf"{segments[-1].rpartition('/')[2][:24]} (is damaged|cannot be read)"),
+        (bundle, r"backup \d{8}-\d{6}F cannot be restored"),
+    ):
+        _flip(host, path)
+        said = refused(host, "restore", "--to", now, "--yes")
+        assert re.search(words, said), said
+        _flip(host, path)
+    host.run(["mv", segments[-2], "/root"])
+    missing = segments[-2].rpartition("/")[2][:24]
+    assert f"{missing} is missing in the archive" in refused(host, "restore", "--to", now, "--yes")
+    assert rows(host) == written.states[-1]
+    assert host.run(["sh", "-c", "ls -d /opt/postgres/*"]).stdout == there
+    host.run(["mv", f"/root/{segments[-2].rpartition('/')[2]}", segments[-2]])
+    tool(host, "restore", "--to", now, "--yes")
+    assert rows(host) == written.states[-1]
+
+
+def test_what_cannot_be_meant_is_refused(written: Written) -> None:
+    host = written.host
+    for words, said in (
+        (["--to", "2026-11-22 14:03:05"], "does not say its time zone"),
+        (["--to", "2999-01-01 00:00:00+00"], "is yet to come"),
+        (["--to", "2020-01-01 00:00:00+00"], "is not after the end of the first backup"),
+        (["--latest", "--backup", "20200101-000000F"], "there is no backup 20200101-000000F: there are "),
+        (["--latest", "--repository", "2"], "there is no repository 2"),
+        (["--latest"], "nobody is there to ask"),
+        ([], "say which state"),
+    ):
+        assert said in refused(host, "restore", *words)
+    assert rows(host) == written.states[-1]
+
+
+@pytest.mark.parametrize(
+    ("sign", "blow"),
+    [
+        ("test -e /opt/postgres/data.restoring/global/pg_control", "power cut"),
+        ("docker exec mailhost-pg-restore pg_isready -h /tmp", "power cut"),
+        ("docker exec mailhost-pg-restore pg_isready -h /tmp", "kill"),
+        ("docker exec mailhost-pg-restore pg_isready -h /tmp", "hangup"),
+        ("ls -d /opt/postgres/data.before-*", "power cut"),
+        ("ls -d /opt/postgres/data.before-*", "kill"),
+    ],
+)
+def test_a_restore_that_is_cut_off(written: Written, sign: str, blow: str) -> None:
+    """Before the swap all is as it was, after it the new directory counts; the next run leaves nothing of it."""
+    host = written.host
+    moment, swapped = written.moments[-2] + 0.1, "before" in sign
+    running = subprocess.Popen(
+        [*host.enter(), "mailhost-pg", "restore", "--to", stamp(moment), "--yes"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    _until(lambda: host.run(["sh", "-c", sign], check=False).returncode == 0)
+    if blow == "power cut":
+        host.power_cut()
+        host.boot(port=None)
+    else:
+        host.run(["pkill", "-KILL" if blow == "kill" else "-HUP", "-f", "mailhost-pg restore"])
+    said = running.communicate()[0]
+    if blow == "hangup":
+        assert "ended by SIGHUP" in said
+        assert not host.run(["sh", "-c", "ls -d /opt/postgres/*.restoring"], check=False).stdout
+    if not (swapped and blow == "kill"):
+        _healthy(host)
+        assert rows(host) == (written.at(moment) if swapped else written.states[-1]), said
+    done = tool(host, "restore", "--to", stamp(written.moments[-1] + 0.1), "--yes").stdout
+    assert ("brought to its end" if swapped else "is removed" if blow != "hangup" else "This restores") in done, done
+    assert rows(host) == written.states[-1]
+    names = host.run(["ls", "/opt/postgres"]).stdout.split()
+    assert len([name for name in names if name.startswith("data.before-")]) == (2 if swapped else 1)
+    assert not {"data.restoring", "data.failed"} & set(names)
+    assert host.run(["docker", "ps", "-aq"]).stdout.count("\n") == 1
+    assert not host.run(["ls", "/var/lib/mailhost-pg/restore.json"], check=False).stdout
+
+
+class _Page:
+    """The commands of a page of operations."""
+
+    def __init__(self, host: Host, text: str) -> None:
+        self.host, self.moment = host, ""
+        blocks = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        self.commands = [line for block in blocks for line in block.splitlines()]
+        self.left = set(self.commands)
+
+    def __call__(self, part: str) -> str:
+        """Run the command that has a part, with this test's own moment, and return what it printed."""
+        command = next(line for line in self.commands if part in line)
+        self.left.discard(command)
+        return self.host.run(["sh", "-euc", command.replace("2026-11-22 14:03:05+00", self.moment)]).stdout
+
+
+def _flip(host: Host, path: str) -> None:
+    """Change one bit in the middle of a file, or change it back."""
+    target = host.root / path.lstrip("/")
+    content = bytearray(target.read_bytes())
+    content[len(content) // 2] ^= 4
+    with target.open("r+b") as stream:
+        stream.write(content)
+
+
+def _healthy(host: Host, seconds: float = 60) -> None:
+    """Wait until the unit has seen the container healthy."""
+    _until(
+        lambda: host.run(["systemctl", "is-active", "mailserver-postgres"], check=False).stdout == "active\n", seconds
+    )
+
+
+def _until(true: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until something is so."""
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.1)
