@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -45,7 +45,7 @@ ARCHIVED = {1: (1, 2, 3, 4, 5, 6), 2: (5, 6, 7), 3: (5, 6, 7, 8, 9)}
 BORN = {2: 2000.0, 3: 3000.0}
 
 
-def _archive(archived: dict[int, Iterable[int]]) -> plan.Segments:
+def _archive(archived: Mapping[int, Iterable[int]]) -> plan.Segments:
     listing: dict[str, dict[str, Any]] = {"17-1": {"type": "path"}}
     for line, numbers in archived.items():
         for number in numbers:
