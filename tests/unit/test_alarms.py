@@ -95,7 +95,7 @@ def test_a_host_in_order_has_no_alarm() -> None:
         ({"repositories": [repository(backups=[backup(damaged=True)])]}, "backup 1 pages", 2, "has pages whose checksums are wrong"),
         ({"repositories": [repository(), repository(2, behind=9)]}, "WAL 2", 1, "its newest segment is 9 behind that of repository 1"),
         ({"repositories": [repository(), repository(2, behind=17)]}, "WAL 2", 2, "is 17 behind"),
-        ({"wal_age": 16 * 60.0}, "WAL age", 1, "the newest segment in the archive is 16.0 min old"),
+        ({"wal_age": 16 * 60.0}, "WAL age", 1, "nothing has reached the archive for 16.0 min"),
         ({"wal_age": 31 * 60.0}, "WAL age", 2, "31.0 min"),
         ({"wal_age": None}, "WAL age", 2, "nothing has been archived"),
         ({"server": archiver()}, "archiver", 1, "00000001000000000000000A cannot be archived"),

@@ -95,7 +95,7 @@ def _wal_age(facts: dict[str, Any], minutes: float) -> Finding:
     age = facts["wal_age"]
     if age is None:
         return Finding("WAL age", CRITICAL, "nothing has been archived")
-    return Finding("WAL age", _level(age / 60, minutes), f"the newest segment in the archive is {age / 60:.1f} min old")
+    return Finding("WAL age", _level(age / 60, minutes), f"nothing has reached the archive for {age / 60:.1f} min")
 
 
 def _archiver(archiver: dict[str, Any], age: float | None, minutes: float) -> Finding:

@@ -20,6 +20,7 @@ CLOCKS = "clocks.json"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 QUESTION = """SELECT json_build_object(
     'archive_mode', current_setting('archive_mode'),
+    'started', extract(epoch FROM pg_postmaster_start_time()),
     'max_wal_bytes', (SELECT setting::bigint * 1048576 FROM pg_settings WHERE name = 'max_wal_size'),
     'beat', (SELECT extract(epoch FROM max(beat_at)) FROM backup.heartbeat),
     'archiver', (SELECT json_build_object('archived_count', archived_count, 'failed_count', failed_count,
@@ -85,7 +86,7 @@ def look(config: Config, beat: bool) -> dict[str, Any]:
         "server": server,
         "why": why,
         "repositories": repositories,
-        "wal_age": _archived(config, now),
+        "wal_age": _unarchived(config, now, (server or {}).get("started", 0.0)),
         "archive_bytes": scratch.size(config.archive),
         "waiting": _waiting(config.data / "pg_wal/archive_status", now),
         "pg_wal_bytes": scratch.size(config.data / "pg_wal") if (config.data / "pg_wal").is_dir() else None,
@@ -131,13 +132,17 @@ def _repositories(config: Config) -> list[dict[str, Any]]:
     return rows
 
 
-def _archived(config: Config, now: float) -> float | None:
-    """Return the age of the newest segment in this host's archive in seconds, None when there is none."""
+def _unarchived(config: Config, now: float, started: float) -> float | None:
+    """Return since how many seconds nothing has reached this host's archive, None when nothing ever has.
+
+    started
+        When the server was: while it was down, nothing was to be archived.
+    """
     newest = None
     for path in (config.archive / config.stanza).glob("*/*/*"):
         if re.fullmatch(r"[0-9A-F]{24}-[0-9a-f]{40}(\.\w+)?", path.name):
             with contextlib.suppress(FileNotFoundError):
-                newest = max(newest or 0, path.stat().st_mtime)
+                newest = max(newest or started, path.stat().st_mtime)
     return None if newest is None else now - newest
 
 

@@ -211,7 +211,7 @@ def restored(
         begun = time.monotonic()
         target = ["--type=xid", f"--target={live.transaction % 2**32}", "--target-action=promote"] if whole else []
         room.run(
-            *pgbackrest.command(config, "--repo=1", f"--set={backup.label}", f"--pg1-path={scratch.DATA}", *target),
+            *pgbackrest.command(config, "--repo=1", f"--set={backup.label}", *target),
             f"--target-timeline={int(live.segment[:8], 16)}",
             "--archive-mode=off",
             "restore",

@@ -32,7 +32,7 @@ def text(facts: dict[str, Any], found: Iterable[Finding]) -> str:
         stored = sum(backup["repository_size"] for backup in backups)
         rows.append(("backups_stored_bytes", "what all base backups take in the repository", labels, stored))
     rows += [
-        ("wal_age_seconds", "age of the newest segment in the archive", {}, facts["wal_age"]),
+        ("wal_age_seconds", "since when nothing has reached the archive", {}, facts["wal_age"]),
         ("wal_stored_bytes", "what WAL takes in the archive", {}, facts["archive_bytes"]),
         ("wal_waiting", "segments that wait for the archive", {}, len(facts["waiting"])),
         ("pg_wal_bytes", "what pg_wal takes", {}, facts["pg_wal_bytes"]),

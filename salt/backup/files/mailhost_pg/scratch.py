@@ -18,7 +18,8 @@ from .config import Config, Failed
 NAME = "mailserver-postgres-drill"
 # On the file system of the data, where a restore would go as well.
 DIRECTORY = Path("/opt/postgres/drill")
-DATA = "/drill/data"
+# Where images of PostgreSQL declare a volume, which would be one of nobody's otherwise.
+DATA = "/var/lib/postgresql/data"
 # What must stay free beside it, as a part of the file system.
 _FLOOR = 0.05
 _LOOK = 1.0
@@ -53,11 +54,13 @@ class Scratch:
 
     def _start(self) -> None:
         """Make the directory and start the container."""
-        DIRECTORY.mkdir(mode=0o700)
-        os.chown(DIRECTORY, self._config.uid, self._config.uid)
+        for path in (DIRECTORY, DIRECTORY / "data"):
+            path.mkdir(mode=0o700)
+            os.chown(path, self._config.uid, self._config.uid)
         config, seconds = self._config, max(1, int(self._until - time.monotonic()))
         mounts = {"/drill": (str(DIRECTORY), ""), "/var/lib/pgbackrest/archive": (str(config.archive), ",readonly")}
         mounts["/var/lib/pgbackrest/backup"] = (str(config.backups), ",readonly")
+        mounts[DATA] = (f"{DIRECTORY}/data", "")
         mounts["/etc/pgbackrest"] = (f"{config.project}/pgbackrest", ",readonly")
         argv = ["docker", "run", "--detach", "--rm", f"--name={NAME}", "--pull=never", "--init", "--log-driver=none"]
         argv += ["--network=none", f"--user={config.uid}:{config.uid}", "--cap-drop=ALL", "--read-only"]
@@ -139,7 +142,7 @@ def remove() -> bool:
     if container.run(["docker", "ps", "--all", "--quiet", f"--filter=name=^{NAME}$"]).strip():
         there = True
         # It may be on its way out by itself.
-        container.run(["docker", "rm", "--force", NAME], codes=(0, 1))
+        container.run(["docker", "rm", "--force", "--volumes", NAME], codes=(0, 1))
     for _ in range(50):
         shutil.rmtree(DIRECTORY, ignore_errors=True)
         if not DIRECTORY.exists():
