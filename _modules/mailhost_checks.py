@@ -423,6 +423,9 @@ def database_schema():
 
 def backups():
     """Prove that WAL and base backups go into every repository; done only while a drill has restored them of late."""
+    found = __salt__["mailhost_database.look"]()
+    if found["state"] != "up":
+        return proof(OPEN, found["why"])
     server = __salt__["mailhost_postgres.sql"](mailhost_backup.QUESTION)
     image = mailhost_postgres.own_image(__pillar__["postgres"]["image"])
     uid = mailhost_storage.image_uid(__pillar__["postgres"]["image"])

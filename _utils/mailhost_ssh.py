@@ -3,14 +3,17 @@
 Runs on the workstation only (roster, front door). Nothing here is needed on the host.
 """
 
+import errno
 import json
 import os
 import pathlib
+import select
 import socket
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 
 from mailhost_endpoint import CONNECT_SECONDS, HEAD_START_SECONDS, Endpoint, Host, ssh_options
 
@@ -128,50 +131,58 @@ def told(options_: Iterable[str], endpoint: Endpoint, words: Iterable[str], stdi
 
 
 def open_ports(endpoints: Iterable[Endpoint]) -> dict[tuple[str, int], str]:
-    """Return for each address and port "" when it takes a connection, else why not; all are asked at once.
+    """Return for addresses and ports "" where they take a connection, else why not; all are asked at once.
 
-    They have CONNECT_SECONDS together, or HEAD_START_SECONDS once the public side has answered.
+    The endpoints are in the order they are wanted: once one takes a connection and those before it have answered,
+    those after it that have not are left out. They have CONNECT_SECONDS together, or HEAD_START_SECONDS once the
+    public side has answered.
     """
-    endpoints = list(endpoints)
     pending: dict[tuple[str, int], socket.socket] = {}
     answers: dict[tuple[str, int], str] = {}
-    for endpoint in endpoints:
-        where = (endpoint.address, endpoint.port)
-        if where in pending or where in answers:
-            continue
-        sock = socket.socket(socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET, socket.SOCK_STREAM)
+    wanted = {(endpoint.address, endpoint.port): endpoint.network for endpoint in endpoints}
+    for where in wanted:
+        sock = socket.socket(socket.AF_INET6 if ":" in where[0] else socket.AF_INET, socket.SOCK_STREAM)
         sock.setblocking(False)
         error = sock.connect_ex(where)
-        if error and error != 115:  # EINPROGRESS
+        if error and error != errno.EINPROGRESS:
             answers[where] = os.strerror(error).lower()
             sock.close()
         else:
             pending[where] = sock
-    public = {(way.address, way.port) for way in endpoints if way.network == "public"}
-    answers.update(_wait(pending, public))
-    return answers
+    return _wait(wanted, pending, answers)
 
 
-def _wait(pending: dict[tuple[str, int], socket.socket], public: set[tuple[str, int]]) -> dict[tuple[str, int], str]:
-    """Wait for the pending connections, as `open_ports` says."""
-    import select
-    import time
-
-    answers: dict[tuple[str, int], str] = {}
+def _wait(
+    wanted: Mapping[tuple[str, int], str],
+    pending: dict[tuple[str, int], socket.socket],
+    answers: dict[tuple[str, int], str],
+) -> dict[tuple[str, int], str]:
+    """Wait for the pending connections and add to the answers, as `open_ports` says. Params: wanted, their networks."""
     begun, seconds = time.monotonic(), CONNECT_SECONDS
-    while pending and (left := begun + seconds - time.monotonic()) > 0:
+    while not _settled(wanted, answers) and (left := begun + seconds - time.monotonic()) > 0:
         _, ready, _ = select.select([], list(pending.values()), [], left)
         for where, sock in list(pending.items()):
             if sock in ready:
                 error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 answers[where] = os.strerror(error).lower() if error else ""
                 pending.pop(where).close()
-                if where in public and not error:
+                if wanted[where] == "public" and not error:
                     seconds = HEAD_START_SECONDS
-    for where, sock in pending.items():
-        answers[where] = f"no answer in {seconds} s"
+    for where in wanted:
+        if answers.get(where) == "":
+            break
+        answers.setdefault(where, f"no answer in {seconds} s")
+    for sock in pending.values():
         sock.close()
     return answers
+
+
+def _settled(wanted: Iterable[tuple[str, int]], answers: Mapping[tuple[str, int], str]) -> bool:
+    """Return whether no answer that is missing could come before the first that takes a connection."""
+    for where in wanted:
+        if not answers.get(where):
+            return where in answers
+    return True
 
 
 def find(root: pathlib.Path, host: Host, endpoints: list[Endpoint], enter: Callable[[Endpoint], str]) -> Endpoint:
@@ -187,13 +198,16 @@ def find(root: pathlib.Path, host: Host, endpoints: list[Endpoint], enter: Calla
     """
     last = _remembered(root, host.id)
     ordered = sorted(endpoints, key=lambda way: (way.network != "VPN", [way.address, way.port, way.user] != last))
-    ports = open_ports(ordered)
+    ports: dict[tuple[str, int], str] = {}
     said = []
     refused = set()
-    for endpoint in ordered:
+    for number, endpoint in enumerate(ordered):
         if endpoint.user in refused:
             continue
-        answer = ports[endpoint.address, endpoint.port] or enter(endpoint)
+        where = (endpoint.address, endpoint.port)
+        if where not in ports:
+            ports |= open_ports(ordered[number:])
+        answer = ports[where] or enter(endpoint)
         if not answer:
             remember(root, host.id, endpoint)
             return endpoint

@@ -172,7 +172,8 @@ def test_nothing_moves_without_a_handshake(tmp_path: Path, fresh: Host, mail_lab
     """A peer that is declared and never comes: sshd stays where the operator is."""
     with Checkout(tmp_path / "c", fresh) as checkout:
         absent = Peer(mail_lab, "absent")
-        checkout.pillar({**checkout.good_pillar(fresh), "vpn": {"peers": absent.pillar()}})
+        vpn = {"peers": absent.pillar()}
+        checkout.pillar({**checkout.good_pillar(fresh), "hardening": {"profile": "basic"}, "vpn": vpn})
         module = checkout.directory / "_states/mailhost_sshd.py"
         text = module.read_text()
         assert "WAIT_SECONDS = 60" in text

@@ -120,19 +120,52 @@ def test_a_new_way_is_tried_until_it_works_or_sshd_refuses(
     assert [line for line in capsys.readouterr().err.splitlines() if "denied" in line] == expected
 
 
-@pytest.mark.parametrize(("public", "seconds"), [(True, 0.05), (False, 0.1)])
-def test_the_vpn_has_a_head_start_and_no_more(monkeypatch: pytest.MonkeyPatch, public: bool, seconds: float) -> None:
-    """Once the public side has answered, a VPN that is not up is not waited for as long as for a host."""
-    monkeypatch.setattr(mailhost_ssh, "HEAD_START_SECONDS", 0.05)
-    monkeypatch.setattr(mailhost_ssh, "CONNECT_SECONDS", 0.1)
-    silent, answering = socket.socketpair(), socket.socketpair()
-    silent[0].setblocking(False)
-    with contextlib.suppress(BlockingIOError):
-        while silent[0].send(bytes(65536)):
-            pass
-    vpn, outside = ("10.100.0.25", 2288), ("203.0.113.5", 22)
-    pending = {vpn: silent[0], outside: answering[0]}
-    answers = mailhost_ssh._wait(pending, {outside} if public else set())
-    assert answers == {outside: "", vpn: f"no answer in {seconds} s"}
-    silent[1].close()
-    answering[1].close()
+class Ways:
+    """Endpoints of which some take connections, and the others never answer."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **answering: bool) -> None:
+        """Params: answering, for each endpoint, in the order they are wanted, whether it does; its network by name."""
+        monkeypatch.setattr(mailhost_ssh, "HEAD_START_SECONDS", 0.05)
+        monkeypatch.setattr(mailhost_ssh, "CONNECT_SECONDS", 0.1)
+        self.wanted = {(name, 22): "VPN" if name == "vpn" else "public" for name in answering}
+        self.pairs = [socket.socketpair() for _ in answering]
+        for answers, (mine, _) in zip(answering.values(), self.pairs, strict=True):
+            mine.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while not answers and mine.send(bytes(65536)):
+                    pass
+
+    def wait(self) -> dict[str, str]:
+        pending = dict(zip(self.wanted, [mine for mine, _ in self.pairs], strict=True))
+        found = mailhost_ssh._wait(self.wanted, pending, {})
+        for _, other in self.pairs:
+            other.close()
+        return {name: answer for (name, _), answer in found.items()}
+
+
+def test_the_vpn_has_a_head_start_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Ways(monkeypatch, vpn=False, public=True).wait() == {"vpn": "no answer in 0.05 s", "public": ""}
+    assert Ways(monkeypatch, vpn=False, public=False).wait() == dict.fromkeys(("vpn", "public"), "no answer in 0.1 s")
+
+
+def test_what_comes_after_the_first_that_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A firewall drops what goes to the port that sshd has left."""
+    assert Ways(monkeypatch, vpn=True, public=False).wait() == {"vpn": ""}
+    assert Ways(monkeypatch, first=True, second=False).wait() == {"first": ""}
+
+
+def test_an_endpoint_that_was_left_out_is_asked_when_it_is_needed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    sshd = Sshd(monkeypatch, tmp_path, ada=REFUSED, root="")
+    asked = []
+
+    def ports(endpoints: list[Endpoint]) -> dict[tuple[str, int], str]:
+        asked.append(endpoints[0])
+        known = {(way.address, way.port): "no answer in 1 s" for way in endpoints if way.network == "VPN"}
+        public = next(way for way in endpoints if way.network == "public")
+        return {**known, (public.address, public.port): ""}
+
+    monkeypatch.setattr(mailhost_ssh, "open_ports", ports)
+    assert sshd.find() == ROOT[0]
+    assert asked == [VPN, ROOT[0]]
