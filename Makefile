@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Set-up goes into .venv; only `make demo` and `make test` install Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock packages provision adopt destroy apply status demo demo-down lab lab-down lint format unit test audit bench exposure docs readme secrets-key secret
+.PHONY: help setup lock packages provision adopt destroy apply status demo demo-down lab lab-down lint format unit test audit bench bench-db exposure docs readme secrets-key secret
 
 PYTHON ?= python3
 HOST ?= mail
@@ -89,6 +89,9 @@ exposure: packages setup  ## Which ports of a lab host are reached, from outside
 
 bench: packages setup  ## Time and CPU of a run with nothing to do, as ratios to the floor (root)
 	PATH=$(CURDIR)/$(BIN):$$PATH PYTHONPATH=tests:_utils $(BIN)/python -m labkit.bench
+
+bench-db: packages setup  ## Backup, restore and drill of a 1 GB database, and what archiving costs (root)
+	PATH=$(CURDIR)/$(BIN):$$PATH PYTHONPATH=tests:_utils $(BIN)/python -m labkit.bench_db
 
 docs: setup  ## Write the tables that are made from the code
 	PYTHONPATH=tests:_utils $(BIN)/python -m generated

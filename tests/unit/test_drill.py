@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -75,6 +76,25 @@ def test_a_gap_on_whatever_time_line(names: list[str], gap: str | None) -> None:
 def test_a_gap_beyond_255_segments() -> None:
     names = ["0000000100000000000000FF", "000000010000000100000001"]
     assert drill.first_gap(names, names[0], names[1]) == "000000010000000100000000"
+
+
+def test_segments_are_those_of_the_cluster_that_runs(tmp_path: Path) -> None:
+    digest, name = "a" * 40, "000000010000000000000001"
+    for place in ("9-1/0000000100000000", "17-2/0000000100000000", "17-10/0000000200000000"):
+        (tmp_path / "mail" / place).mkdir(parents=True)
+    (tmp_path / "mail/archive.info").touch()
+    (tmp_path / f"mail/17-2/0000000100000000/{name}-{digest}.zst").touch()
+    there = tmp_path / "mail/17-10/0000000200000000"
+    for file in (
+        f"{name[:-1]}2-{digest}.zst",
+        f"{name[:-1]}3-{digest}",
+        f"{name[:-1]}4-{digest}.zst.pgbackrest.tmp",
+        "x.backup",
+    ):
+        (there / file).touch()
+    config: Any = SimpleNamespace(archive=tmp_path, stanza="mail")
+    assert drill.segments(config) == {f"{name[:-1]}2", f"{name[:-1]}3"}
+    assert drill.segments(SimpleNamespace(archive=tmp_path / "none", stanza="mail")) == set()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

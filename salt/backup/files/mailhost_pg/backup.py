@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from datetime import datetime
 
-from . import pgbackrest
+from . import container, heartbeat, pgbackrest
 from .config import Config, Failed, Refused, alone
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -39,6 +39,12 @@ def main(config: Config, asked: argparse.Namespace) -> int:
     cluster = config.marker.read_text(encoding="utf-8").strip()
     failures = []
     with alone(wait=asked.scheduled):
+        if not asked.dry_run:
+            try:
+                container.sql(config, heartbeat.beat_sql("backup"), config.database)
+            except Failed as error:
+                # A backup is worth more than what it is measured by.
+                failures.append(f"the heartbeat: {error}")
         found = pgbackrest.info(config)
         now = datetime.now().astimezone()
         today = now.replace(hour=0, minute=0, second=0, microsecond=0)

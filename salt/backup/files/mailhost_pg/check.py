@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import json
 import os
-import re
 import time
 from datetime import datetime
 from pathlib import Path
@@ -79,6 +78,8 @@ def look(config: Config, beat: bool) -> dict[str, Any]:
     now = time.time()
     repositories = _repositories(config)
     proof = proofs.last(config.state / proofs.NAME)
+    if proof:
+        proof["time"] = datetime.fromisoformat(proof["finished"]).timestamp()
     times = [backup["stop"] for repository in repositories for backup in repository["backups"]]
     clocks = _clocks(config.state / CLOCKS, now, note=beat)
     return {
@@ -91,9 +92,9 @@ def look(config: Config, beat: bool) -> dict[str, Any]:
         "waiting": _waiting(config.data / "pg_wal/archive_status", now),
         "pg_wal_bytes": scratch.size(config.data / "pg_wal") if (config.data / "pg_wal").is_dir() else None,
         "disks": _disks([config.data, config.archive, config.backups]),
-        "drill": {**proof, "time": datetime.fromisoformat(proof["finished"]).timestamp()} if proof else None,
+        "drill": proof,
         "step": clocks["step"],
-        "newest_time": max([*times, (server or {}).get("beat") or 0, clocks["before"]]),
+        "newest_time": max([*times, (server or {}).get("beat") or 0, (proof or {}).get("time", 0), clocks["before"]]),
     }
 
 
@@ -139,10 +140,9 @@ def _unarchived(config: Config, now: float, started: float) -> float | None:
         When the server was: while it was down, nothing was to be archived.
     """
     newest = None
-    for path in (config.archive / config.stanza).glob("*/*/*"):
-        if re.fullmatch(r"[0-9A-F]{24}-[0-9a-f]{40}(\.\w+)?", path.name):
-            with contextlib.suppress(FileNotFoundError):
-                newest = max(newest or started, path.stat().st_mtime)
+    for path in drill.segment_files(config):
+        with contextlib.suppress(FileNotFoundError):
+            newest = max(newest or started, path.stat().st_mtime)
     return None if newest is None else now - newest
 
 

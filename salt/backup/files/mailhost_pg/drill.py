@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from . import container, heartbeat, pgbackrest, proofs, scratch
@@ -38,6 +39,21 @@ _SETTINGS = {
     "log_timezone": "UTC",
     "lc_messages": "C",
 }
+
+
+# restore_command, of the host's own repository, one segment at a time. pgBackRest does not compare what it gets with
+# the SHA-1 in its name. A code over 125 ends recovery: a damaged segment is not the end of the archive.
+_GET = """\
+{command} --no-archive-async archive-get "$1" "$2" || exit $?
+for file in /var/lib/pgbackrest/archive/{archive}/*/"$1"-*; do
+    [ -e "$file" ] || continue
+    sum=${{file##*-}}
+    if [ "$(sha1sum <"$2")" != "${{sum%%.*}}  -" ]; then
+        echo "ERROR: segment $1 is damaged in the archive" >&2
+        exit 200
+    fi
+done
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,8 +193,21 @@ def archived(config: Config, segment: str) -> float | None:
 
 def segments(config: Config) -> set[str]:
     """Return the names of the segments in this host's archive, of all time lines."""
-    places = (config.archive / config.stanza).glob("*/*/*")
-    return {path.name[:24] for path in places if re.fullmatch(r"[0-9A-F]{24}-[0-9a-f]{40}(\.\w+)?", path.name)}
+    return {path.name[:24] for path in segment_files(config)}
+
+
+def segment_files(config: Config) -> list[Path]:
+    """Return the files of the segments in this host's archive; those of an earlier cluster do not count."""
+    pattern = re.compile(r"[0-9A-F]{24}-[0-9a-f]{40}(\.\w+)?")
+    there = archive_of(config)
+    return [path for path in there.glob("*/*") if pattern.fullmatch(path.name)] if there else []
+
+
+def archive_of(config: Config) -> Path | None:
+    """Return the directory of the archive of the cluster that runs; None while there is none."""
+    places = [path for path in (config.archive / config.stanza).glob("*-*") if path.is_dir()]
+    # Named by major version, and a number that goes up with each cluster.
+    return max(places, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def number(segment: str) -> int:
@@ -203,6 +232,9 @@ def restored(
     whole
         Whether the archive leads to the heartbeat; else it is followed to where it ends.
     """
+    archive = archive_of(config)
+    if archive is None:
+        raise Failed("there is no archive")
     disk = min(config.drill["disk_gb"] * 10**9, max(0, scratch.free(scratch.DIRECTORY.parent)))
     if backup.size > disk:
         raise Failed(f"{backup.size / 1e6:.0f} MB do not fit into the {disk / 1e6:.0f} MB that a drill may take")
@@ -217,7 +249,7 @@ def restored(
             "restore",
         )
         seconds["restore"] = round(time.monotonic() - begun, 1)
-        log = serve(config, room)
+        log = serve(config, room, archive)
         seconds["recovery"] = round(time.monotonic() - begun - seconds["restore"], 1)
         proof["reached"] = log.lsn
         if log.up:
@@ -238,10 +270,21 @@ def restored(
         seconds["checks"] = round(time.monotonic() - begun, 1)
 
 
-def serve(config: Config, room: scratch.Scratch) -> Recovery:
-    """Start a server on what was restored, wait until it takes commands or has ended, and return what its log says."""
+def serve(config: Config, room: scratch.Scratch, archive: Path) -> Recovery:
+    """Start a server on what was restored, wait until it takes commands or has ended, and return what its log says.
+
+    archive
+        The directory with the segments, on the host.
+    """
     (scratch.DIRECTORY / "pg_hba.conf").write_text("local all postgres peer\n", encoding="utf-8")
-    settings = {**_SETTINGS, "shared_buffers": f"{max(16, config.drill['memory_mb'] // 8)}MB"}
+    (scratch.DIRECTORY / "get").write_text(
+        _GET.format(
+            command=" ".join(pgbackrest.command(config, "--repo=1")), archive=f"{config.stanza}/{archive.name}"
+        ),
+        encoding="utf-8",
+    )
+    memory = f"{max(16, config.drill['memory_mb'] // 8)}MB"
+    settings = {**_SETTINGS, "restore_command": 'sh /drill/get %f "%p"', "shared_buffers": memory}
     # pg_ctl hands this to a shell.
     words = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
     start = ["pg_ctl", f"--pgdata={scratch.DATA}", "--log=/drill/log", "--no-wait", "--silent", f"--options={words}"]

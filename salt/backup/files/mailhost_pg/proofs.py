@@ -33,7 +33,7 @@ def last(path: Path) -> dict[str, Any] | None:
     for line in reversed(lines):
         try:
             found: dict[str, Any] = json.loads(line)
-            datetime.fromisoformat(found["finished"])
+            datetime.fromisoformat(found["finished"]), found["passed"]
         except (ValueError, KeyError, TypeError):
             continue
         return found

@@ -31,6 +31,7 @@ class Scratch:
     def __init__(self, config: Config, disk: int, seconds: float) -> None:
         """Params: config; disk, bytes its directory may take; seconds it may take in all."""
         self._config, self._disk, self._until = config, disk, time.monotonic() + seconds
+        self._looked = 0.0
         self._guard: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
@@ -104,8 +105,12 @@ class Scratch:
 
     def bounded(self) -> None:
         """Raise Failed when what it may take of disk or time is taken."""
-        if time.monotonic() > self._until:
+        now = time.monotonic()
+        if now > self._until:
             raise Failed("it was not done in time")
+        if now < self._looked + _LOOK:
+            return
+        self._looked = now
         if (used := size(DIRECTORY)) > self._disk:
             raise Failed(f"the restored data takes more than {self._disk / 1e6:.0f} MB: {used / 1e6:.0f} MB")
         if free(DIRECTORY) < 0:
