@@ -737,6 +737,12 @@ class Offsite:
         text_matching(r"/[\w./-]*", "a path"), "directory on the server, or path in the bucket", "/mail-backups"
     )
     retention_days: int = key(days, "days of which any second can be restored from there", 30)
+    cipher_pass: str | None = key(
+        optional(cipher_pass),
+        "what all that is there is encrypted with, for good; keep a copy elsewhere: without it nothing can be read",
+        None,
+        secret=True,
+    )
     host: str | None = key(optional(setting), "sftp: the server's name or address", None)
     port: int = key(port, "sftp: the server's port", 22)
     user: str | None = key(optional(login_name), "sftp: whom to log in as", None)
@@ -805,7 +811,7 @@ class Backup:
     )
     cipher_pass: str | None = key(
         optional(cipher_pass),
-        "what backups are encrypted with, for good; without it they cannot be read; null: they are not encrypted",
+        "what backups on the host are encrypted with, for good; null: they are not",
         None,
         secret=True,
     )
@@ -957,8 +963,8 @@ def _backup_contradictions(pillar: Pillar) -> list[str]:
             found += [f"backup.offsite.{name}: is for {kind}, which is not backup.offsite.type" for name in given]
     if offsite.ca and offsite.type != "s3":
         found.append("backup.offsite.ca: is for s3, which is not backup.offsite.type")
-    if offsite.type and not pillar.backup.cipher_pass:
-        found.append("backup.cipher_pass: is missing: what leaves the host is encrypted (backup.offsite)")
+    if offsite.type and not offsite.cipher_pass:
+        found.append("backup.offsite.cipher_pass: is missing: what leaves the host is encrypted")
     if "alpine" in pillar.postgres.image.partition("@")[0].rpartition(":")[2]:
         found.append(
             f"postgres.image: {pillar.postgres.image} is of Alpine, which apt cannot bring pgBackRest into: take one "

@@ -16,6 +16,7 @@ SFTP = {
     "host": "10.100.0.2",
     "port": 2288,
     "user": "store",
+    "cipher_pass": "y" * 32,
     "private_key": "-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n-----END OPENSSH PRIVATE KEY-----\n",
     "host_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGN0p1r9mEmcFm0Vp5lZK2fPEk7E4iFxNqsp5LgmCd3a store"],
 }
@@ -40,7 +41,7 @@ def sentences(section: dict[str, Any], **others: Any) -> list[str]:
         ({"at": 120}, "backup.at: 120 is not a time of day such as 02:00, in quotes"),
         ({"full_weekday": "Sunday"}, "backup.full_weekday: 'Sunday' is not one of Mon, Tue"),
         ({"archive_timeout": 301}, "backup.archive_timeout: 301 is not a number of seconds from 10 to 300"),
-        ({"offsite": {**SFTP}}, "backup.cipher_pass: is missing: what leaves the host is encrypted"),
+        ({"offsite": {**SFTP, "cipher_pass": None}}, "backup.offsite.cipher_pass: is missing: what leaves the host is encrypted"),
         ({"cipher_pass": PASS, "offsite": {"type": "sftp", **{k: v for k, v in SFTP.items() if k != "host_keys"}}}, "backup.offsite.host_keys: is missing (sftp)"),
         ({"offsite": {"bucket": "b"}}, "backup.offsite.bucket: is for s3, which is not backup.offsite.type"),
         ({"cipher_pass": PASS, "offsite": {**SFTP, "ca": "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----"}}, "backup.offsite.ca: is for s3"),
