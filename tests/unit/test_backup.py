@@ -124,7 +124,7 @@ def test_whose_repository_it_is(there: Any, cluster: Any, changes: dict[str, Any
     assert {name: (change["old"], change["new"]) for name, change in planned.items()} == changes
     assert mailhost_backup.foreign(there, cluster) == foreign
     if foreign:
-        with pytest.raises(CommandExecutionError, match="`mailhost-pg restore --latest --repo 2` brings that cluster"):
+        with pytest.raises(CommandExecutionError, match="`mailhost-pg restore --latest --repository 2` brings that cluster"):
             mailhost_backup.refuse_foreign(there, cluster)
     else:
         mailhost_backup.refuse_foreign(there, cluster)
@@ -232,7 +232,7 @@ def test_the_last_drill() -> None:
     assert judge(mailhost_backup.parse_drills(""), 30, NOW) == "no drill yet"
 
 
-GOOD_SERVER = {"mode": "on", "archived": 1.0, "failed": None, "waiting": 0}
+GOOD_SERVER = {"mode": "on", "failed": None, "waiting": 0}
 TIMER = {"active": "active", "enabled": "enabled"}
 
 
@@ -241,7 +241,6 @@ TIMER = {"active": "active", "enabled": "enabled"}
     [
         ({}, {}, {}, ""),
         ({"mode": "off"}, {}, {}, "archive_mode is off"),
-        ({"archived": None}, {}, {}, "no segment was ever archived"),
         ({"failed": "0001"}, {}, {}, "archiving fails at 0001"),
         ({"waiting": 3}, {}, {}, "3 segments have waited for the archive for more than a minute"),
         ({}, {"active": "inactive"}, {}, "t is inactive, enabled"),
