@@ -192,7 +192,7 @@ def refuse_foreign(repositories: Mapping[int, Mapping[str, Any]], cluster: str |
     for number, there in foreign(repositories, cluster).items():
         raise CommandExecutionError(
             f"backup.offsite: it has the backups of cluster {there}, and nothing of this host's own goes there: "
-            f"`mailhost-pg restore --latest --repository {number}` brings that cluster here; to begin anew give another path"
+            f"`mailhost-pg restore --latest --repository {number}` brings that cluster here; else give another path"
         )
 
 

@@ -124,7 +124,9 @@ def test_whose_repository_it_is(there: Any, cluster: Any, changes: dict[str, Any
     assert {name: (change["old"], change["new"]) for name, change in planned.items()} == changes
     assert mailhost_backup.foreign(there, cluster) == foreign
     if foreign:
-        with pytest.raises(CommandExecutionError, match="`mailhost-pg restore --latest --repository 2` brings that cluster"):
+        with pytest.raises(
+            CommandExecutionError, match="`mailhost-pg restore --latest --repository 2` brings that cluster"
+        ):
             mailhost_backup.refuse_foreign(there, cluster)
     else:
         mailhost_backup.refuse_foreign(there, cluster)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from datetime import datetime
 
-from . import container, heartbeat, pgbackrest
+from . import container, heartbeat, pgbackrest, restore
 from .config import Config, Failed, Refused, alone
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -40,6 +40,7 @@ def main(config: Config, asked: argparse.Namespace) -> int:
     failures = []
     with alone(wait=asked.scheduled):
         if not asked.dry_run:
+            restore.tidy(config)
             try:
                 container.sql(config, heartbeat.beat_sql("backup"), config.database)
             except Failed as error:
