@@ -66,7 +66,7 @@ lab-down: setup  ## Remove all labs and everything they left
 lint: setup  ## Style, types, shell and YAML
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy _utils tests
+	$(BIN)/mypy _utils tests salt/backup/files/mailhost_pg
 	$(BIN)/yamllint --strict Saltfile etc pillar pillar.example
 	$(BIN)/shellcheck .ci/run
 	$(BIN)/shellcheck --shell=sh tests/labkit/*.sh
