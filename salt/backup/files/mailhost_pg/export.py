@@ -45,9 +45,7 @@ def main(config: Config, asked: argparse.Namespace) -> int:
     with alone(wait=False):
         directory = config.data.with_name(f"{config.data.name}.export")
         _clear(directory)
-        if restore.serving(config):
-            restore.switch(config)
-        found, way = restore.chosen(config, asked, wanted)
+        found, way = restore.chosen(config, asked, wanted, fresh=True)
         restore.require_room(config, way)
         print(f"This writes rows of {plan.summary(way, datetime.now(UTC))}.")
         try:

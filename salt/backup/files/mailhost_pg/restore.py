@@ -72,9 +72,7 @@ def main(config: Config, asked: argparse.Namespace) -> int:
     with alone(wait=False):
         if not asked.dry_run:
             tidy(config)
-            if serving(config) and wanted.moment:
-                switch(config)
-        found, way = chosen(config, asked, wanted)
+        found, way = chosen(config, asked, wanted, fresh=bool(wanted.moment) and not asked.dry_run)
         said = _sentence(config, asked, found, way)
         if asked.dry_run:
             print(f"Would restore {said}")
@@ -86,10 +84,31 @@ def main(config: Config, asked: argparse.Namespace) -> int:
     return 0
 
 
-def chosen(config: Config, asked: argparse.Namespace, wanted: plan.Target) -> tuple[recovery.Found, plan.Chosen]:
-    """Return what the repository has, and what of it is chosen."""
-    found = recovery.look(config, asked.repository, None if serving(config) else config.data)
-    return found, plan.choose(wanted, found.backups, found.lines, found.archive, asked.backup)
+def chosen(
+    config: Config, asked: argparse.Namespace, wanted: plan.Target, fresh: bool = False
+) -> tuple[recovery.Found, plan.Chosen]:
+    """Return what the repository has, and what of it is chosen.
+
+    fresh
+        Whether the running server is to archive what it has written: what is asked for may be in the segment that it
+        writes to.
+
+    Raises Refused when that does not get into the repository, or when nothing there brings back what is wanted.
+    """
+    up = serving(config)
+    segment = _switch(config) if fresh and up else None
+    until = time.monotonic() + _SWITCHED_SECONDS
+    while True:
+        found = recovery.look(config, asked.repository, None if up else config.data)
+        # A new host's cluster is not the repository's.
+        ours = recovery.identifier(config.data) == found.cluster
+        if segment is None or not ours or plan.segment_number(segment) in found.archive.sums:
+            return found, plan.choose(wanted, found.backups, found.lines, found.archive, asked.backup)
+        if time.monotonic() > until:
+            raise Refused(
+                f"{segment} does not get into repository {asked.repository}, and what was written last is in it: stop "
+                f"the server (systemctl stop {config.unit}), then it is taken from {config.data}/pg_wal"
+            )
 
 
 def require_room(config: Config, way: plan.Chosen) -> None:
@@ -195,6 +214,7 @@ def _start(config: Config, journal: Journal) -> Journal:
     old = config.marker.read_text(encoding="utf-8") if config.marker.exists() else None
     if (old or "").strip() != journal.cluster:
         _replace(config.marker, f"{journal.cluster}\n")
+    _introduce(config, journal.cluster)
     journal = dataclasses.replace(journal, live_since=time.time())
     _write(config, journal)
     try:
@@ -214,16 +234,25 @@ def _start(config: Config, journal: Journal) -> Journal:
     return journal
 
 
+def _introduce(config: Config, cluster: str) -> None:
+    """Let every repository take the cluster's WAL: on a new host one may be for the cluster that it began with.
+
+    Before the server starts, for its archiver would hold pgBackRest's lock. What goes wrong here shows in the backup.
+    """
+    with contextlib.suppress(Failed):
+        repositories = pgbackrest.info(config).repositories
+        there = [repositories[number].cluster for number in config.repositories if not repositories[number].why]
+        if None in there:
+            pgbackrest.run(config, "--no-online", "stanza-create")
+        if set(there) - {None, cluster}:
+            pgbackrest.run(config, "--no-online", "stanza-upgrade")
+
+
 def _finish(config: Config, journal: Journal) -> None:
-    """Let every repository know the cluster, and have a backup that needs nothing of before."""
+    """Let every repository have a backup that needs nothing of before."""
     if Path(journal.kept).exists():
         print(f"{config.data} is the restored one; what was there is kept as {journal.kept}")
     try:
-        found = pgbackrest.info(config)
-        for number in config.repositories:
-            cluster = found.repositories[number].cluster
-            if cluster != journal.cluster:
-                pgbackrest.run(config, "stanza-upgrade" if cluster else "stanza-create")
         for number in config.repositories:
             note = f"--annotation={plan.LIVE_SINCE}={journal.live_since:.3f}"
             pgbackrest.run(config, f"--repo={number}", "--type=full", note, "backup")
@@ -257,26 +286,12 @@ def tidy(config: Config) -> None:
         path.unlink()
 
 
-def switch(config: Config) -> None:
-    """Let the running server archive what it has written: what is asked for may be in the segment that it writes to.
+def _switch(config: Config) -> str:
+    """Let the running server end the segment that it writes to, and return its name.
 
-    Raises Refused when that does not get into the archive.
+    An idle one does not switch: the segment before its position is then one that it has ended already.
     """
-    # An idle server does not switch: the segment before its position is then one that is archived already.
-    query = """select case when pg_is_in_recovery() then ''
-        else pg_walfile_name(pg_switch_wal() - 1) end"""
-    name = container.sql(config, query)
-    until = time.monotonic() + _SWITCHED_SECONDS
-    while (
-        container.sql(config, f"select coalesce(left(last_archived_wal, 24), '') >= '{name}' from pg_stat_archiver")
-        != "t"
-    ):
-        if time.monotonic() > until:
-            raise Refused(
-                f"{name} does not get into the archive, and what was written last is in it: stop the server "
-                f"(systemctl stop {config.unit}), then it is taken from {config.data}/pg_wal"
-            )
-        time.sleep(0.2)
+    return container.sql(config, "select pg_walfile_name(pg_switch_wal() - 1)")
 
 
 def serving(config: Config) -> bool:
