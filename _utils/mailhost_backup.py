@@ -206,7 +206,8 @@ def units(backup: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
         "check": ["SuccessExitStatus=1"],
     }
     if backup["alarms"]["textfile"]:
-        lines["check"].append(f"ReadWritePaths={backup['alarms']['textfile'].rpartition('/')[0] or '/'}")
+        # Not there, it is what the check says; systemd would not even start it.
+        lines["check"].append(f"ReadWritePaths=-{backup['alarms']['textfile'].rpartition('/')[0] or '/'}")
     for name, title in SERVICES.items():
         when = schedules(backup)[name]
         context = {"name": name, "title": title, "tool": TOOL, "when": when, "lines": lines.get(name, [])}

@@ -60,8 +60,13 @@ def run():
                 "mailhost_backup.drilled", max_age_hours=wanted["drill"]["max_age_hours"]
             ),
             **{
+                # With what it starts, and what is told of its failure: systemd reads all of them again.
                 f"Backups: {unit} runs": state(
-                    "mailhost_service.running", name=unit, restart_after=[f"{backup.SYSTEMD}/{unit}"]
+                    "mailhost_service.running",
+                    name=unit,
+                    restart_after=[
+                        f"{backup.SYSTEMD}/{name}" for name in (unit, unit.replace(".timer", ".service"), backup.FAILED)
+                    ],
                 )
                 for unit in units
                 if unit.endswith(".timer")

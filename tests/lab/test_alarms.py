@@ -238,7 +238,8 @@ def test_the_hook_is_told_of_failed_units_once_for_each_reason(host: Host) -> No
             settled(host)
         told = host.read(TOLD)
         assert told.count("unit mailhost-pg-check.service\n") == 1
-        assert "CRITICAL: server: the server does not answer" in told
+        assert told.splitlines()[1].startswith("Starting mailhost-pg-check.service"), told
+        assert told.splitlines()[2].startswith("CRITICAL: server: the server does not answer"), told
 
         assert host.run(["systemctl", "start", "mailhost-pg-drill"], check=False).returncode == 1
         settled(host)

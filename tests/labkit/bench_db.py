@@ -92,7 +92,7 @@ def measure(host: Host) -> list[str]:
         "| --- | --- | --- | --- |",
         f"| full backup of {size / 1e6:.0f} MB | {full:.1f} | 1.0 | {stored / 1e6:.0f} MB, {stored / size:.0%} |",
         f"| differential backup after {SECONDS} s of pgbench | {diff:.1f} | {diff / full:.1f} | {more / 1e6:.0f} MB |",
-        f"| `mailhost-pg restore --latest`, until the server answers | {restore:.1f} | {restore / full:.1f} | |",
+        f"| `mailhost-pg restore --latest`, with the new base backup | {restore:.1f} | {restore / full:.1f} | |",
         f"| `mailhost-pg drill`, all of it | {drill:.1f} | {drill / full:.1f} | |",
         f"| – of it: to the restored server (RTO) | {proof['rto_seconds']:.1f} | {proof['rto_seconds'] / full:.1f} | |",
         f"| – of it: pg_amcheck and pg_checksums | {parts['checks']:.1f} | {parts['checks'] / full:.1f} | |",

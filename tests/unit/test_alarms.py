@@ -1,10 +1,13 @@
 """Alarms: what is a warning and what is critical, the hook that is told once, and the metrics."""
 
+import argparse
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mailhost_pg import alarms, hook, metrics
+from mailhost_pg import alarms, check, config, hook, metrics
 
 NOW = 1_800_000_000.0
 HOUR, MB = 3600, 1 << 20
@@ -179,3 +182,34 @@ def test_what_is_not_known_has_no_metric() -> None:
     assert "mailhost_pg_archived_total" not in text
     assert "mailhost_pg_drill_age_seconds" not in text
     assert 'mailhost_pg_alarm{of="server"} 2' in text
+
+
+def checked(monkeypatch: pytest.MonkeyPatch, look: Any, *words: str) -> int:
+    """Return how a check ends on a host of which these facts are seen."""
+    monkeypatch.setattr(check, "look", look)
+    parser = argparse.ArgumentParser()
+    check.options(parser)
+    settings: Any = SimpleNamespace(alarms=LIMITS, drill={"max_age_hours": 30})
+    return check.main(settings, parser.parse_args(words))
+
+
+def test_a_check_that_fails_itself_is_no_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for error in (KeyError("archiver"), config.Failed("docker: not found"), PermissionError(13, "Permission denied")):
+
+        def look(*_: object, error: Exception = error, **__: object) -> dict[str, Any]:
+            raise error
+
+        assert checked(monkeypatch, look) == alarms.CRITICAL
+        assert capsys.readouterr().out.startswith(f"CRITICAL: the check itself failed: {type(error).__name__}: ")
+
+
+def test_metrics_that_cannot_be_written_are_an_alarm(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert checked(monkeypatch, lambda *_, **__: facts(), "--textfile", str(tmp_path / "a.prom")) == alarms.OK
+    assert (tmp_path / "a.prom").read_text().startswith("# HELP mailhost_pg_")
+    capsys.readouterr()
+    assert checked(monkeypatch, lambda *_, **__: facts(), "--textfile", str(tmp_path / "b/a.prom")) == alarms.CRITICAL
+    assert "a.prom: No such file or directory" in capsys.readouterr().out.splitlines()[0]

@@ -271,5 +271,5 @@ def test_without_a_drill_nothing_is_proven() -> None:
 def test_units() -> None:
     found = mailhost_backup.units(pillar(at="03:30", alarms={"textfile": "/var/lib/node/pg.prom"})["backup"])
     assert found["mailhost-pg-backup.timer"][1]["when"] == "*-*-* 03:30:00"
-    assert "ReadWritePaths=/var/lib/node" in found["mailhost-pg-check.service"][1]["lines"]
+    assert "ReadWritePaths=-/var/lib/node" in found["mailhost-pg-check.service"][1]["lines"]
     assert set(mailhost_backup.TIMERS) <= set(found)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import time
+import traceback
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -40,17 +41,30 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def main(config: Config, asked: argparse.Namespace) -> int:
     """Look, print what was found and return how bad the worst of it is: 0, 1 or 2."""
+    try:
+        return _main(config, asked)
+    except Exception as error:
+        # Whatever it is: Python's own code for it is 1, a warning, of which nobody is told.
+        traceback.print_exc()
+        print(f"{alarms.LEVELS[alarms.CRITICAL]}: the check itself failed: {type(error).__name__}: {error}")
+        return alarms.CRITICAL
+
+
+def _main(config: Config, asked: argparse.Namespace) -> int:
     if asked.scheduled:
         _tidy()
     facts = look(config, beat=asked.scheduled)
     found = alarms.judge(facts, config.alarms, config.drill["max_age_hours"])
-    worst = max(finding.level for finding in found)
     textfile = asked.textfile or (config.alarms["textfile"] if asked.scheduled else None)
     if textfile:
-        _replace(Path(textfile), metrics.text(facts, found), 0o644)
+        try:
+            _replace(Path(textfile), metrics.text(facts, found), 0o644)
+        except OSError as error:
+            found.append(alarms.Finding("textfile", alarms.CRITICAL, f"{textfile}: {error.strerror}"))
     if asked.scheduled:
         path = config.state / alarms.NAME
         _replace(path, json.dumps(alarms.critical(found, proofs.read(path), facts["now"])), 0o640)
+    worst = max(finding.level for finding in found)
     if asked.json:
         rows = [{"name": one.name, "level": alarms.LEVELS[one.level], "found": one.words} for one in found]
         print(json.dumps({"level": alarms.LEVELS[worst], "found": rows, "facts": facts}))

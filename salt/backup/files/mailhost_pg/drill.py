@@ -112,13 +112,11 @@ def drill(config: Config) -> dict[str, Any]:
         "passed": False,
         "found": [],
         "image": config.image,
-        "limits": {
-            "memory_mb": config.drill["memory_mb"] if scratch.bounds_memory() else None,
-            "disk_gb": config.drill["disk_gb"],
-        },
         "seconds": {},
     }
     try:
+        memory = config.drill["memory_mb"] if scratch.bounds_memory() else None
+        proof["limits"] = {"memory_mb": memory, "disk_gb": config.drill["disk_gb"]}
         backup = newest(config)
         proof["backup"] = {
             "label": backup.label,

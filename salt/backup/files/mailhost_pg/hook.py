@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -32,9 +33,10 @@ def main(config: Config, asked: argparse.Namespace) -> int:
     told = proofs.read(path)
     if not due(told.get(asked.unit), reason, now):
         return 0
-    said = container.run(
-        ["journalctl", f"--unit={asked.unit}", f"--lines={_LINES}", "--output=cat", "--no-pager"], timeout=60
-    )
+    argv = ["journalctl", f"--unit={asked.unit}", f"--lines={_LINES}", "--output=cat", "--no-pager"]
+    # Of the run that failed, where systemd says which it was (systemd.exec(5)).
+    argv += [f"--invocation={run}"] if (run := os.environ.get("MONITOR_INVOCATION_ID")) else []
+    said = container.run(argv, timeout=60)
     try:
         # Not by container.run: this one may do with its output and its environment what it likes.
         done = subprocess.run([config.hook, asked.unit], input=said, text=True, timeout=300, check=False)
