@@ -7,6 +7,7 @@ import re
 
 from salt.exceptions import CommandExecutionError
 
+import mailhost_boot
 import mailhost_file
 import mailhost_hardening
 import mailhost_mount
@@ -203,6 +204,12 @@ def _integrity(values, admin):
     return {name: value if there else "missing" for name, value in values.items()}, {}
 
 
+def _kernel(values, admin):
+    looked = __salt__["mailhost_boot.look"]()
+    absent = {} if looked["grub"] else dict.fromkeys(values, "GRUB does not start this host")
+    return {name: mailhost_boot.found(looked["menu"], name) for name in values}, absent
+
+
 _LOOKS = {
     **{kind: functools.partial(_edited, kind=kind) for kind in mailhost_hardening.EDITED},
     "sshd": _sshd,
@@ -225,4 +232,5 @@ _LOOKS = {
     "source": _source,
     "group": _group,
     "integrity": _integrity,
+    "kernel": _kernel,
 }

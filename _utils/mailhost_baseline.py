@@ -172,6 +172,8 @@ SERVICES: tuple[Service, ...] = (
     Service("mailhost-aide-init.service", "V08", done="/var/lib/aide/aide.db"),
     Service("rsyslog.service", "V09", "rsyslog"),
     Service("systemd-journald.service", "V09", None, ("/etc/systemd/journald.conf",)),
+    Service("sysstat-collect.timer", "V11", "sysstat"),
+    Service("sysstat-summary.timer", "V11", "sysstat"),
     Service("systemd-timesyncd.service", "V10", "systemd-timesyncd", ("/etc/systemd/timesyncd.conf.d",)),
 )
 

@@ -24,6 +24,7 @@ class Control:
       expression finds in a file; mount: options of a mount point; integrity: AIDE's database
     - those of ``EDITED``: lines of files that are Debian's own
     - group: one without members
+    - kernel: words of its command line
     - pam: profiles of pam-auth-update(8)
     - limits, coredump, journald, timesyncd, apt, sudo: keys of these programs' own configuration
     - unit: one that runs; package: installed or gone; source: an archive that apt knows
@@ -57,6 +58,7 @@ EDITED = {
     "pwquality": Edited("/etc/security/pwquality.conf", " = ", "libpwquality-common"),
     "journald": Edited("/etc/systemd/journald.conf", "="),
     "auditd": Edited("/etc/audit/auditd.conf", " = ", "auditd"),
+    "sysstat": Edited("/etc/default/sysstat", "=", "sysstat"),
     "aide": Edited("/etc/aide/aide.conf", " ", "aide-common"),
 }
 
@@ -564,11 +566,13 @@ CONTROLS: tuple[Control, ...] = (
     Control(
         "V07",
         2,
-        "AppArmor confines the programs that have a profile",
+        "AppArmor confines the programs that have a profile, from the start on",
         "CIS 1.3.1.1–1.3.1.3; ANSSI BP-028 R45",
         sets={
             "package": {"apparmor": "installed", "apparmor-utils": "installed"},
             "unit": {"apparmor.service": "runs"},
+            # What Debian's kernel does without a word, whatever a provider's image says.
+            "kernel": {"apparmor": "1", "security": "apparmor"},
         },
     ),
     Control(
@@ -619,6 +623,18 @@ CONTROLS: tuple[Control, ...] = (
             "package": {"systemd-timesyncd": "installed"},
             "unit": {"systemd-timesyncd.service": "runs"},
             "timesyncd": {"NTP": " ".join(f"{number}.debian.pool.ntp.org" for number in range(4))},
+        },
+    ),
+    Control(
+        "V11",
+        2,
+        "what the host was doing is measured every ten minutes, and kept for a week",
+        "Lynis ACCT-9626; sar(1)",
+        sets={
+            "package": {"sysstat": "installed"},
+            "sysstat": {"ENABLED": '"true"'},
+            # The second takes away what is older.
+            "unit": {"sysstat-collect.timer": "runs", "sysstat-summary.timer": "runs"},
         },
     ),
     Control(

@@ -2,6 +2,7 @@
 """1.3.1 The controls of the hardening profile hold (seed: system_hardening)."""
 
 import mailhost_baseline as baseline
+import mailhost_boot
 import mailhost_hardening as hardening
 from mailhost_sls import state, task
 
@@ -45,6 +46,9 @@ def run():
             "PAM: profiles": state("mailhost_pam.profiles", enabled=enabled, disabled=disabled),
             "files: none of a control that is off": state("mailhost_file.absent", paths=baseline.unwanted_files(on)),
             "kernel: settings": state("mailhost_sysctl.managed", files=baseline.sysctls(on)),
+            "kernel: words at its start": state(
+                "mailhost_boot.arguments", name=mailhost_boot.FILE, values=of["kernel"]
+            ),
             "mounts: options": state("mailhost_mount.options", mounts=of["mount"]),
             **only["A03"],
             **only["A09"],

@@ -13,6 +13,20 @@ pytestmark = pytest.mark.lab
 
 SLS = "hardening.baseline"
 
+# A lab host has no boot loader: in its place stands what grub-mkconfig does with these files, which are GRUB's own.
+GRUB = r"""
+mkdir -p /boot/grub
+echo 'GRUB_CMDLINE_LINUX="console=ttyS0,115200n8"' >/etc/default/grub
+cat >/usr/sbin/update-grub <<'END'
+#!/bin/sh -e
+. /etc/default/grub
+for file in /etc/default/grub.d/*.cfg; do [ ! -e "$file" ] || . "$file"; done
+printf '\tlinux\t/boot/vmlinuz root=/dev/vda1 ro %s\n' "$GRUB_CMDLINE_LINUX" >/boot/grub/grub.cfg
+END
+chmod 755 /usr/sbin/update-grub
+update-grub
+"""
+
 TAMPERS = {
     "live sysctl": "sysctl -qw net.ipv4.conf.all.send_redirects=1 net.ipv4.conf.enp1s0.accept_source_route=1",
     "sysctl file": "echo net.ipv4.tcp_syncookies=0 >>/etc/sysctl.d/90-mailhost-net.conf",
@@ -70,6 +84,17 @@ def test_a_control_that_is_switched_off_later_lets_go(converged: Host, checkout:
     common = converged.read("/etc/pam.d/common-auth")
     assert ("pam_faillock" in common, "nullok" in common) == (False, True)
     assert converged.run(["ls", "/etc/cron.allow", "/etc/modprobe.d/90-mailhost.conf"], check=False).stdout == ""
+
+
+def test_the_boot_loader_s_own_words_stay(converged: Host, checkout: Checkout, exact: Exact) -> None:
+    _built(converged)
+    converged.run(["sh", "-euc", GRUB])
+    found = exact("hardening: GRUB", converged, checkout, SLS)
+    assert set(found.real.changed) == {"kernel: words at its start"}
+    assert converged.read("/boot/grub/grub.cfg").endswith("console=ttyS0,115200n8 apparmor=1 security=apparmor\n")
+    converged.run(["sh", "-euc", "rm /etc/default/grub.d/90-mailhost.cfg; update-grub"])
+    run = checkout.apply(SLS, test=True)
+    assert "V07: apparmor is not set, not 1, security is not set, not apparmor" in run["1.3.1 is proven"].comment
 
 
 def test_a_reboot_keeps_everything(converged: Host, checkout: Checkout) -> None:
