@@ -10,7 +10,7 @@ import tempfile
 
 from salt.exceptions import CommandExecutionError
 
-__all__ = ["give", "look", "make_directory", "remove", "replace", "tried", "tried_together"]
+__all__ = ["give", "give_all", "look", "make_directory", "remove", "replace", "tried", "tried_together"]
 
 
 def look(path, text=True):
@@ -147,6 +147,25 @@ def give(path, user, group, mode):
         os.chmod(f"/proc/self/fd/{handle}", int(mode, 8))
     finally:
         os.close(handle)
+
+
+def give_all(paths):
+    """Give files and directories owners and modes.
+
+    paths
+        ``owner:group mode`` by path, as for ``give``.
+
+    Raises CommandExecutionError with the reason; those before it have been given.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_file.give_all '{"/etc/crontab": "root:root 0600"}'
+    """
+    for path, access in paths.items():
+        owners, mode = access.split(" ")
+        give(path, *owners.split(":"), mode)
 
 
 def make_directory(path, user="root", group="root", mode="0755"):

@@ -44,9 +44,7 @@ def access(name, paths):
     }
 
     def act():
-        for path in changes:
-            owners, mode = paths[path].split(" ")
-            __salt__["mailhost_file.give"](path, *owners.split(":"), mode)
+        __salt__["mailhost_file.give_all"]({path: paths[path] for path in changes})
 
     return outcome((__opts__, __context__), name, changes, act, f"{len(paths)} paths are as declared")
 

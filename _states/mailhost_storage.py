@@ -67,9 +67,7 @@ def owned(name, paths):
     changes = mailhost_storage.plan_owners(paths, {**forecast, **__salt__["mailhost_storage.access"](list(paths))})
 
     def act():
-        for path in changes:
-            owners, mode = paths[path].split(" ")
-            __salt__["mailhost_file.give"](path, *owners.split(":"), mode)
+        __salt__["mailhost_file.give_all"]({path: paths[path] for path in changes})
 
     return outcome((__opts__, __context__), name, changes, act, f"{len(paths)} directories are as declared")
 

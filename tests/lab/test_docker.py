@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 
 from labkit import Host
 from labkit.checkout import Checkout
 
 from .conftest import Exact
+from .tampering import Tamper, changes, each
 
 pytestmark = pytest.mark.lab
 
@@ -25,15 +24,6 @@ cp /bin/busybox /srv/image/
 tar -C /srv/image -c . | docker import - box
 """
 BUSY = "docker run -d --name busy box /busybox sleep 100000"
-
-
-@dataclass(frozen=True)
-class Tamper:
-    """Something done to a host that was in order, and what of the task then changes."""
-
-    id: str
-    script: str
-    changes: tuple[str, ...]
 
 
 RESTART = ("Docker runs: restarted",)
@@ -53,12 +43,11 @@ TAMPERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("tamper", TAMPERS, ids=lambda tamper: tamper.id.replace(" ", "-"))
+@each(TAMPERS)
 def test_tampered_host(entered: Host, checkout: Checkout, exact: Exact, tamper: Tamper) -> None:
     entered.run(["sh", "-euc", tamper.script])
     found = exact(f"docker: {tamper.id}", entered, checkout, ENGINE)
-    made = {f"{name}: {what}" for name, changes in found.real.changed.items() for what in changes}
-    assert made == set(tamper.changes)
+    assert changes(found.real) == set(tamper.expected)
     assert found.again.marks["1.2.6"] == "[x]"
     if tamper.id == "foreign keys":
         assert '"192.0.2.1"' in entered.read(FILE)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 
 from labkit import Host
@@ -11,20 +9,12 @@ from labkit.checkout import Checkout
 from labkit.exactness import Exactness
 
 from .conftest import ACCESS, Exact
+from .tampering import Tamper, each
 
 pytestmark = pytest.mark.lab
 
 # What the operator of a host that the admin cannot enter any more does at the provider's console first.
 CONSOLE = "rm /etc/ssh/sshd_config.d/00-mailhost-root.conf; systemctl restart ssh;"
-
-
-@dataclass(frozen=True)
-class Tamper:
-    """Something done to a host that was in order: a shell script, and the tasks that are then not done."""
-
-    id: str
-    script: str
-    open: tuple[str, ...]
 
 
 TAMPERS = [
@@ -82,13 +72,13 @@ def test_converged_host(converged: Host, checkout: Checkout, exact: Exact) -> No
     assert not found.made
 
 
-@pytest.mark.parametrize("tamper", TAMPERS, ids=lambda tamper: tamper.id.replace(" ", "-"))
+@each(TAMPERS)
 def test_tampered_host(entered: Host, checkout: Checkout, exact: Exact, tamper: Tamper) -> None:
     entered.run(["sh", "-euc", tamper.script])
     found = exact(tamper.id, entered, checkout, *ACCESS)
     assert found.made
-    assert _open(found, "dry") >= set(tamper.open)
-    assert not _open(found, "again") & set(tamper.open)
+    assert _open(found, "dry") >= set(tamper.expected)
+    assert not _open(found, "again") & set(tamper.expected)
     if tamper.id == "admin's uid moved":
         assert entered.run(["stat", "-c", "%u:%g %a", "/srv/hers"]).stdout == "1000:1000 4755\n"
 

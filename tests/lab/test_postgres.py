@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from labkit.checkout import PROJECT as TREE
 from labkit.checkout import Checkout
 
 from .conftest import Exact
+from .tampering import Tamper, changes, each
 
 pytestmark = pytest.mark.lab
 
@@ -25,15 +25,6 @@ HBA = f"{PROJECT}/conf/pg_hba.conf"
 RELOAD = "kill -HUP $(docker inspect -f '{{.State.Pid}}' mailserver-postgres)"
 PSQL = "docker exec -i mailserver-postgres psql -XAtq -v ON_ERROR_STOP=1 -U postgres -h /var/run/postgresql"
 TABLE = f'{PSQL} -c "create table kept as select 42 as n"'
-
-
-@dataclass(frozen=True)
-class Tamper:
-    """Something done to a host that was in order, and what then changes."""
-
-    id: str
-    script: str
-    changes: tuple[str, ...]
 
 
 TAMPERS = [
@@ -55,13 +46,12 @@ TAMPERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("tamper", TAMPERS, ids=lambda tamper: tamper.id.replace(" ", "-"))
+@each(TAMPERS)
 def test_tampered_host(converged: Host, checkout: Checkout, exact: Exact, tamper: Tamper) -> None:
     _healthy(converged)
     converged.run(["sh", "-euc", f"{TABLE}; {tamper.script}"])
     found = exact(f"postgres: {tamper.id}", converged, checkout, SLS)
-    made = {f"{name}: {what}" for name, changes in found.real.changed.items() for what in changes}
-    assert made == set(tamper.changes)
+    assert changes(found.real) == set(tamper.expected)
     assert found.again.marks["2.1.1"] == "[x]"
     assert _sql(converged, "select n from kept") == "42"
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 
 from labkit import Host
 from labkit.checkout import Checkout
 
 from .conftest import Exact
+from .tampering import Tamper, changes, each
 
 pytestmark = pytest.mark.lab
 
@@ -22,15 +21,6 @@ install -D -o 70 -g 70 -m 604 /dev/null /opt/postgres/data/base/1/2
 """
 # What is theirs; a database that runs there writes its own files all the time.
 INSIDE = "find /var/mail/vmail/* /opt/postgres/data/base/1/2 -printf '%p %U:%G %m %T@ %s\\n' 2>/dev/null | sort"
-
-
-@dataclass(frozen=True)
-class Tamper:
-    """Something done to a host that was in order, and what then changes."""
-
-    id: str
-    script: str
-    changes: tuple[str, ...]
 
 
 TAMPERS = [
@@ -47,13 +37,12 @@ TAMPERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("tamper", TAMPERS, ids=lambda tamper: tamper.id.replace(" ", "-"))
+@each(TAMPERS)
 def test_tampered_host(converged: Host, checkout: Checkout, exact: Exact, tamper: Tamper) -> None:
     converged.run(["sh", "-euc", tamper.script])
     before = converged.run(["sh", "-c", INSIDE]).stdout
     found = exact(f"storage: {tamper.id}", converged, checkout, "storage.quota")
-    made = {f"{name}: {what}" for name, changes in found.real.changed.items() for what in changes}
-    assert made == set(tamper.changes)
+    assert changes(found.real) == set(tamper.expected)
     assert converged.run(["sh", "-c", INSIDE]).stdout == before
     assert {found.again.marks[task] for task in ("1.4.1", "1.4.2", "1.4.3")} == {"[x]"}
 
