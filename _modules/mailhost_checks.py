@@ -16,6 +16,7 @@ import mailhost_fail2ban
 import mailhost_file
 import mailhost_firewall
 import mailhost_hardening
+import mailhost_mail
 import mailhost_network
 import mailhost_postgres
 import mailhost_storage
@@ -414,6 +415,9 @@ def database_schema():
     granted, revoked = mailhost_database.plan_grants(map(tuple, found["grants"]))
     failures += [f"{role} lacks {privilege} on {thing}" for role, privilege, thing in granted]
     failures += [f"{role} has {privilege} on {thing}" for role, privilege, thing in revoked]
+    asked = __pillar__["database"]["test_data"]
+    if not failures and not asked and __salt__["mailhost_mail.of"](mailhost_mail.TEST_DOMAIN):
+        return proof(PARTLY, f"{mailhost_mail.TEST_DOMAIN} is there, and database.test_data does not ask for it")
     return judged(
         failures,
         f"{mailhost_database.MIGRATIONS[-1]}, {len(mailhost_database.GRANTS)} rights and no other,"

@@ -1,7 +1,7 @@
 """Domains, users and aliases of the mail database, written with the rights of the role mailadmin and no more.
 
-What needs a password (``user_add``, ``set_password``, ``import_users``) begins on the workstation, in
-``_wrapper/mailhost_mail.py``.
+What needs a password or a file of the workstation's (``user_add``, ``set_password``, ``import_users``,
+``import_aliases``) begins there, in ``_wrapper/mailhost_mail.py``.
 """
 
 import contextlib
@@ -23,10 +23,13 @@ __all__ = [
     "domain_add",
     "domain_remove",
     "list_",
+    "of",
     "set_quota",
+    "user_add_made",
     "user_disable",
     "user_enable",
     "user_remove",
+    "write_aliases",
     "write_users",
 ]
 __func_alias__ = {"list_": "list"}
@@ -239,6 +242,37 @@ def list_(domain=None):
     }
 
 
+def of(name):
+    """Return what there is of a domain: its name, its users, and its aliases as ``source -> destination``.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_mail.of example.org
+    """
+    with _writing() as connection:
+        rows = connection.execute(
+            f"SELECT name FROM {SCHEMA}.virtual_domains WHERE name = %(name)s"
+            f" UNION ALL SELECT email FROM {SCHEMA}.virtual_users WHERE domain = %(name)s"
+            f" UNION ALL SELECT source || ' -> ' || destination FROM {SCHEMA}.virtual_aliases WHERE domain = %(name)s",
+            {"name": name},
+        ).fetchall()
+    return [row[0] for row in rows]
+
+
+def user_add_made(email, comment=""):
+    """Add a user whose password is made here, and waits for the operator in a file.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_mail.user_add_made ada@example.org
+    """
+    return _write_users([_parsed(lambda typed: mailhost_mail.user(typed, 0, 0, comment), email)], True)
+
+
 def write_users(path, new=True):
     """Add users, or give users that are there new passwords, from a file on the host; all of them or none.
 
@@ -256,10 +290,11 @@ def write_users(path, new=True):
 
         salt-ssh mail mailhost_mail.user_add ada@example.org  # which uses it
     """
-    try:
-        users = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    finally:
-        pathlib.Path(path).unlink(missing_ok=True)
+    return _write_users(_taken(path), new)
+
+
+def _write_users(users, new):
+    """Add users, or give them new passwords, and return a sentence for each."""
     with _writing() as connection:
         if wrong := _wrong(connection, users, new):
             raise CommandExecutionError("\n".join([*wrong, "nothing was written"]))
@@ -283,6 +318,39 @@ def write_users(path, new=True):
         f"{user['email']}: {did}" + (f"; it is in {MADE / user['email']} on the host" if user["email"] in made else "")
         for user in users
     ]
+
+
+def write_aliases(path):
+    """Add aliases from a file on the host, a JSON list of rows; all of them or none. The file is removed first.
+
+    Returns a sentence for each. Raises CommandExecutionError with all that is wrong, and then nothing is written.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_mail.import_aliases aliases.csv  # which uses it
+    """
+    aliases = _taken(path)
+    names = [f"{alias['source']} -> {alias['destination']}" for alias in aliases]
+    with _writing() as connection:
+        query = f"SELECT source || ' -> ' || destination FROM {SCHEMA}.virtual_aliases"
+        there = {row[0] for row in connection.execute(query).fetchall()}
+        wrong = [f"{name}: is there already" for name in names if name in there]
+        wrong += _homeless(connection, {alias["source"].partition("@")[2] for alias in aliases}, "aliases")
+        if wrong:
+            raise CommandExecutionError("\n".join([*wrong, "nothing was written"]))
+        for name, alias in zip(names, aliases, strict=True):
+            _insert(connection, "virtual_aliases", name, alias)
+    return [f"{alias['source']}: mail goes to {alias['destination']}" for alias in aliases]
+
+
+def _taken(path):
+    """Return the rows of a file that was sent here, which is gone then."""
+    try:
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    finally:
+        pathlib.Path(path).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -310,12 +378,16 @@ def _wrong(connection, users, new):
     }
     if not new:
         return [f"{email}: there is no such user" for email in emails if email not in there]
-    kinds = dict(connection.execute(f"SELECT name, kind FROM {SCHEMA}.virtual_domains").fetchall())
     wrong = [f"{email}: is there already" for email in emails if email in there]
-    names = {email.partition("@")[2] for email in emails}
-    wrong += [f"{name}: there is no such domain" for name in sorted(names - set(kinds))]
-    return wrong + [
-        f"{name}: is another name of a domain, and has no users of its own"
+    return wrong + _homeless(connection, {email.partition("@")[2] for email in emails}, "users")
+
+
+def _homeless(connection, names, what):
+    """Return what stands against things of these domains: which are not there, and which are only other names."""
+    kinds = dict(connection.execute(f"SELECT name, kind FROM {SCHEMA}.virtual_domains").fetchall())
+    missing = [f"{name}: there is no such domain" for name in sorted(names - set(kinds))]
+    return missing + [
+        f"{name}: is another name of a domain, and has no {what} of its own"
         for name in sorted(names)
         if kinds.get(name) == "alias"
     ]

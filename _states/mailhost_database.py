@@ -6,9 +6,10 @@ from salt.exceptions import CommandExecutionError
 
 import mailhost_database
 import mailhost_file
+import mailhost_mail
 from mailhost_result import PENDING, explained, outcome
 
-__all__ = ["connections", "granted", "made", "migrated", "reported", "roles"]
+__all__ = ["connections", "granted", "made", "migrated", "reported", "roles", "test_data"]
 
 
 @explained
@@ -131,6 +132,30 @@ def granted(name):
         lambda: __salt__["mailhost_database.grant"](missing, strays),
         _unless_down(found, "are as declared"),
     )
+
+
+@explained
+def test_data(name, wanted):
+    """Let there be a domain with a user and an alias to try things on, where that is asked for.
+
+    wanted
+        Whether. What is there when it is not goes by the tool for users only; the proof names it.
+    """
+    if not wanted:
+        return outcome((__opts__, __context__), name, {}, None, "not asked for")
+    found = _look()
+    there = __salt__["mailhost_mail.of"](mailhost_mail.TEST_DOMAIN) if found and found["migrations"] else []
+    changes = mailhost_mail.plan_test_data(there) if found else {}
+
+    def act():
+        if mailhost_mail.TEST_DOMAIN in changes:
+            __salt__["mailhost_mail.domain_add"](mailhost_mail.TEST_DOMAIN, "test data")
+        if mailhost_mail.TEST_USER in changes:
+            __salt__["mailhost_mail.user_add_made"](mailhost_mail.TEST_USER, "test data")
+        if " -> ".join(mailhost_mail.TEST_ALIAS) in changes:
+            __salt__["mailhost_mail.alias_add"](*mailhost_mail.TEST_ALIAS, "test data")
+
+    return outcome((__opts__, __context__), name, changes, act, _unless_down(found, "is there"))
 
 
 @explained

@@ -6,6 +6,7 @@ Every parser raises ValueError with a sentence. What a person types is folded to
 import csv
 import io
 import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 DOMAIN = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -20,6 +21,12 @@ HASHES = {
     "ARGON2ID": r"\$argon2id\$v=19\$m=\d+,t=\d+,p=\d+\$[+/A-Za-z0-9]{11,}\$[+/A-Za-z0-9]{43,}",
 }
 COLUMNS = ("email", "password", "hash", "quota", "messages", "comment")
+ALIAS_COLUMNS = ("source", "destination", "comment")
+
+# What is there to try things on where the pillar asks for it. No name below .test is anybody's (RFC 6761, 6.2).
+TEST_DOMAIN = "mail.test"
+TEST_USER = f"ada@{TEST_DOMAIN}"
+TEST_ALIAS = (f"postmaster@{TEST_DOMAIN}", TEST_USER)
 
 
 def domain(value: Any) -> str:
@@ -106,20 +113,44 @@ def user(email: Any, size: Any, count: Any, note: Any) -> dict[str, Any]:
     }
 
 
+def plan_test_data(there: Iterable[str]) -> dict[str, Any]:
+    """Return which test data is missing. Params: there, what the domain has, as ``mailhost_mail.of`` returns it."""
+    wanted = (TEST_DOMAIN, TEST_USER, " -> ".join(TEST_ALIAS))
+    known = set(there)
+    return {name: {"old": None, "new": "added"} for name in wanted if name not in known}
+
+
 def users(text: str) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the users of a list in CSV, and a sentence for each thing that is wrong with it.
 
     The first line names the columns: email, password or hash (neither: a password is made), quota, messages, comment.
     """
+    return _listed(text, COLUMNS, ("email",), _user_row)
+
+
+def aliases(text: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the aliases of a list in CSV, and a sentence for each thing that is wrong with it.
+
+    The first line names the columns: source, destination (a line for each), comment.
+    """
+    return _listed(text, ALIAS_COLUMNS, ("source", "destination"), _alias_row)
+
+
+def _listed(
+    text: str,
+    columns: tuple[str, ...],
+    key: tuple[str, ...],
+    parse: Callable[[dict[str, str]], tuple[dict[str, Any], list[str]]],
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the rows of a list in CSV, each read by ``parse``, and what is wrong with it; no two have the same key."""
     reader = csv.reader(io.StringIO(text.removeprefix("\ufeff")), strict=True)
     rows: list[dict[str, Any]] = []
     errors: list[str] = []
     seen: dict[str, int] = {}
     try:
         header = [name.strip().lower() for name in next(reader, [])]
-        unknown = [name for name in header if name not in COLUMNS]
-        if unknown or "email" not in header or len(set(header)) != len(header):
-            return [], [f"line 1: the columns are {', '.join(header) or 'none'}; there may be {', '.join(COLUMNS)}"]
+        if not set(key) <= set(header) <= set(columns) or len(set(header)) != len(header):
+            return [], [f"line 1: the columns are {', '.join(header) or 'none'}; there may be {', '.join(columns)}"]
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
@@ -127,35 +158,59 @@ def users(text: str) -> tuple[list[dict[str, Any]], list[str]]:
             if len(cells) != len(header):
                 errors.append(f"{where}: has {len(cells)} columns, not {len(header)}")
                 continue
-            row = dict(zip(header, cells, strict=True))
-            found, wrong = _user_row(row)
+            found, wrong = parse(dict(zip(header, cells, strict=True)))
             errors += [f"{where}: {sentence}" for sentence in wrong]
-            if found.get("email") in seen:
-                errors.append(f"{where}: {found['email']} is in line {seen[found['email']]} too")
-            seen.setdefault(found.get("email", ""), reader.line_num)
             rows.append(found)
+            if not set(key) <= set(found):
+                continue
+            name = " -> ".join(found[column] for column in key)
+            if name in seen:
+                errors.append(f"{where}: {name} is in line {seen[name]} too")
+            seen.setdefault(name, reader.line_num)
     except csv.Error as error:
         errors.append(f"line {reader.line_num}: {error}")
     if not rows and not errors:
-        errors.append("the list has no users")
+        errors.append("the list is empty")
     return rows, errors
 
 
-def _user_row(row: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """Return one line's user, as far as it can be read, and what is wrong with it."""
+def _parsed_row(
+    row: dict[str, str], parsers: dict[str, tuple[str, Callable[[Any], Any], str]]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what each parser makes of its column (its default where that is empty), and what is wrong."""
     found: dict[str, Any] = {}
     wrong = []
-    parsers = {
-        "email": ("email", address, ""),
-        "quota_bytes": ("quota", quota, "0"),
-        "quota_messages": ("messages", messages, "0"),
-        "comment": ("comment", comment, ""),
-    }
     for name, (column, parse, default) in parsers.items():
         try:
             found[name] = parse(row.get(column) or default)
         except ValueError as error:
             wrong.append(str(error))
+    return found, wrong
+
+
+def _alias_row(row: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Return one line's alias, as far as it can be read, and what is wrong with it."""
+    return _parsed_row(
+        row,
+        {
+            "source": ("source", source, ""),
+            "destination": ("destination", destination, ""),
+            "comment": ("comment", comment, ""),
+        },
+    )
+
+
+def _user_row(row: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Return one line's user, as far as it can be read, and what is wrong with it."""
+    found, wrong = _parsed_row(
+        row,
+        {
+            "email": ("email", address, ""),
+            "quota_bytes": ("quota", quota, "0"),
+            "quota_messages": ("messages", messages, "0"),
+            "comment": ("comment", comment, ""),
+        },
+    )
     if row.get("password") and row.get("hash"):
         wrong.append("has a password and a hash")
     for column, check in (("password", password), ("hash", hashed)):

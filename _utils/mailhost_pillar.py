@@ -699,6 +699,9 @@ class Database:
     """The mail database."""
 
     passwords: DatabasePasswords = section(DatabasePasswords, "passwords of the roles that services log in with")
+    test_data: bool = key(
+        flag, "whether there is a domain with a user to try things on; never where mail is real", False
+    )
 
 
 time_of_day = text_matching(r"([01]\d|2[0-3]):[0-5]\d", "a time of day such as 02:00, in quotes")

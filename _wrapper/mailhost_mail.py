@@ -15,9 +15,9 @@ import mailhost_place
 import mailhost_ssh
 from mailhost_endpoint import Endpoint
 
-__all__ = ["import_users", "set_password", "user_add"]
+__all__ = ["import_aliases", "import_users", "set_password", "user_add"]
 
-WRITES = "mailhost_mail.write_users"
+WRITES, WRITES_ALIASES = "mailhost_mail.write_users", "mailhost_mail.write_aliases"
 WAYS = "password_file=FILE, hash_file=FILE or generate=True"
 # In a directory of memory; the function that reads the file removes it first.
 _RECEIVE = f"""
@@ -50,7 +50,7 @@ def user_add(email, quota=0, messages=0, comment="", password_file=None, hash_fi
         row = mailhost_mail.user(email, quota, messages, comment)
         return [row | _secret(row["email"], password_file, hash_file, generate)]
 
-    return _written(users, new=True)
+    return _written(users, WRITES, new=True)
 
 
 def set_password(email, password_file=None, hash_file=None, generate=False):
@@ -67,7 +67,7 @@ def set_password(email, password_file=None, hash_file=None, generate=False):
         known = mailhost_mail.address(email)
         return [{"email": known} | _secret(known, password_file, hash_file, generate)]
 
-    return _written(users, new=False)
+    return _written(users, WRITES, new=False)
 
 
 def import_users(path):
@@ -84,24 +84,42 @@ def import_users(path):
         salt-ssh mail mailhost_mail.import_users users.csv
     """
 
-    def users():
-        rows, errors = mailhost_mail.users(_read(path))
-        if errors:
-            raise ValueError("\n".join([*errors, "nothing was written"]))
-        return rows
-
-    return _written(users, new=True)
+    return _written(lambda: _all(mailhost_mail.users(_read(path))), WRITES, new=True)
 
 
-def _written(users, new):
-    """Send users to the host and have them written."""
+def import_aliases(path):
+    """Add the aliases of a list, all of them or none; everything that is wrong with it is said before.
+
+    path
+        A CSV file on this machine. Its first line names the columns: source, destination, comment. An alias with
+        several destinations has a line for each; the source @example.org is a catch-all.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_mail.import_aliases aliases.csv
+    """
+    return _written(lambda: _all(mailhost_mail.aliases(_read(path))), WRITES_ALIASES)
+
+
+def _all(listed):
+    """Return the rows of a list, unless anything is wrong with it."""
+    rows, errors = listed
+    if errors:
+        raise ValueError("\n".join([*errors, "nothing was written"]))
+    return rows
+
+
+def _written(rows, writes, **named):
+    """Send rows to the host and have them written by a function there."""
     try:
-        path = _send(json.dumps(users()))
-        said = __salt__[WRITES](path, new=new)
+        path = _send(json.dumps(rows()))
+        said = __salt__[writes](path, **named)
     except (ValueError, OSError, CommandExecutionError) as error:
         __context__["retcode"] = 1
         # Salt puts its own words before those of the host.
-        return {"local": {"return": str(error).rpartition(f"{WRITES}': ")[2], "out": "mailhost_text"}}
+        return {"local": {"return": str(error).rpartition(f"{writes}': ")[2], "out": "mailhost_text"}}
     return {"local": {"return": "\n".join(said), "out": "mailhost_text"}}
 
 

@@ -25,5 +25,8 @@ def run():
                 migrations=[f"salt://database/migrations/{name}.sql" for name in mailhost_database.MIGRATIONS],
             ),
             "Database rights": state("mailhost_database.granted"),
+            "Database: data for tests": state(
+                "mailhost_database.test_data", wanted=__pillar__["database"]["test_data"]
+            ),
         },
     )

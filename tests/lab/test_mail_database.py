@@ -340,6 +340,31 @@ def test_a_list_with_mistakes_is_refused_whole(stage: Stage, tmp_path: Path) -> 
     assert "$2" not in str(listed)
 
 
+def test_a_list_of_aliases_is_taken_whole_or_not_at_all(stage: Stage, tmp_path: Path) -> None:
+    path = tmp_path / "aliases.csv"
+    good = "source,destination,comment\ninfo@example.org,ada@example.org,\ninfo@example.org,bob@elsewhere.example,Bob\n"
+    for rows, sentences in {
+        "x,ada@example.org,\ninfo@example.org,ada@example.org,\n": (
+            "line 4: x: is not an address such as ada@example.org",
+            "line 5: info@example.org -> ada@example.org is in line 2 too",
+        ),
+        "sales@example.org,ada@example.org,\n@example.net,ada@example.org,\nx@unknown.example,a@b.example,\n": (
+            "sales@example.org -> ada@example.org: is there already",
+            "example.net: is another name of a domain, and has no aliases of its own",
+            "unknown.example: there is no such domain",
+        ),
+    }.items():
+        path.write_text(good + rows)
+        refused = stage.checkout.salt("mail", "mailhost_mail.import_aliases", str(path))
+        assert refused.returncode != 0
+        for sentence in (*sentences, "nothing was written"):
+            assert sentence in refused.stdout, refused
+        assert stage.postmap("aliases", "info@example.org") == []
+    path.write_text(good)
+    stage.tool("import_aliases", str(path))
+    assert stage.postmap("aliases", "info@example.org") == ["ada@example.org", "bob@elsewhere.example"]
+
+
 def test_a_password_is_in_no_argument_list_and_no_file_that_others_can_read(stage: Stage, tmp_path: Path) -> None:
     secret = "swordfish-swordfish-42"
     (tmp_path / "password").write_text(secret + "\n")

@@ -197,6 +197,7 @@ class Host:
             "owners": dict.fromkeys(database.OWNERS, "") | database.OWNERS if state == "up" else {},
             "grants": [list(grant) for grant in database.GRANTS] if state == "up" else [],
             "migrations": {},
+            "of": [],
             **found,
         }
         spec = importlib.util.spec_from_file_location("database_state", ROOT / "_states/mailhost_database.py")
@@ -213,6 +214,9 @@ class Host:
             salt[f"mailhost_database.{name}"] = self._noting(name)
         for name in ("make_directory", "replace"):
             salt[f"mailhost_file.{name}"] = self._noting(name)
+        salt["mailhost_mail.of"] = lambda name: self.found["of"]
+        for name in ("domain_add", "user_add_made", "alias_add"):
+            salt[f"mailhost_mail.{name}"] = self._noting(name)
         for role in database.LOGINS:
             self._file(database.pgpass_path(role), database.pgpass(role, "10.100.0.25", PASSWORD))
             self._file(database.service_path(role), database.service(role, "10.100.0.25"))
@@ -238,6 +242,7 @@ STATES: list[tuple[str, dict[str, Any]]] = [
     ("made", {}),
     ("migrated", {"migrations": SOURCES}),
     ("granted", {}),
+    ("test_data", {"wanted": True}),
 ]
 
 
@@ -280,8 +285,16 @@ def test_on_a_fresh_host_everything_is_pending(function: str, arguments: dict[st
         "made": set(database.OWNERS),
         "migrated": set(database.MIGRATIONS),
         "granted": {f"{role.name}: rights" for role in database.LOGINS},
+        "test_data": {"mail.test", "ada@mail.test", "postmaster@mail.test -> ada@mail.test"},
     }
     assert set(predicted["changes"]) == wanted[function]
+
+
+def test_data_for_tests_is_added_where_it_is_asked_for_and_missing() -> None:
+    host = Host(migrations={"0001_tables": ""}, of=["mail.test", "postmaster@mail.test -> ada@mail.test"])
+    assert host.state.test_data("x", wanted=False)["changes"] == {} and not host.done
+    assert set(host.state.test_data("x", wanted=True)["changes"]) == {"ada@mail.test"}
+    assert [words[:2] for words in host.done] == [("user_add_made", "ada@mail.test")]
 
 
 def test_no_password_is_in_what_a_state_returns() -> None:

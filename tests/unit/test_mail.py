@@ -97,7 +97,7 @@ def test_a_list_of_users() -> None:
     [
         ("", ["line 1: the columns are none; there may be email, password, hash, quota, messages, comment"]),
         ("mail\nx\n", ["line 1: the columns are mail; there may be email, password, hash, quota, messages, comment"]),
-        ("email\n", ["the list has no users"]),
+        ("email\n", ["the list is empty"]),
         ("email,quota\na@example.org\n", ["line 2: has 1 columns, not 2"]),
         ("email\na@example.org\nA@example.org\n", ["line 3: a@example.org is in line 2 too"]),
         (
@@ -116,3 +116,36 @@ def test_a_list_of_users() -> None:
 )
 def test_all_that_is_wrong_with_a_list_is_said(text: str, sentences: list[str]) -> None:
     assert mailhost_mail.users(text)[1] == sentences
+
+
+def test_a_list_of_aliases() -> None:
+    rows, errors = mailhost_mail.aliases(
+        "source,destination\nSales@example.org,Ada@Example.org\nsales@example.org,bob@example.org\n@example.com,a@b.example\n"
+    )
+    assert errors == []
+    assert [(row["source"], row["destination"], row["comment"]) for row in rows] == [
+        ("sales@example.org", "Ada@example.org", ""),
+        ("sales@example.org", "bob@example.org", ""),
+        ("@example.com", "a@b.example", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("source\n", ["line 1: the columns are source; there may be source, destination, comment"]),
+        (
+            "source,destination\na@example.org,b@example.org\nA@example.org,b@example.org\n",
+            ["line 3: a@example.org -> b@example.org is in line 2 too"],
+        ),
+        (
+            "source,destination\nx,|/bin/sh\n",
+            [
+                "line 2: x: is not an address such as ada@example.org (before the @: letters, digits and . _ + - = ')",
+                "line 2: |/bin/sh: is not an address such as ada@example.org",
+            ],
+        ),
+    ],
+)
+def test_all_that_is_wrong_with_a_list_of_aliases_is_said(text: str, sentences: list[str]) -> None:
+    assert mailhost_mail.aliases(text)[1] == sentences
