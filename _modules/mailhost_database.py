@@ -420,7 +420,10 @@ def claims(address):
     rows.append(claim("this is PostgreSQL 17", version.startswith("17."), version))
     stuck = mailhost_backup.judge_archiver(archiver)
     rows.append(claim("WAL archiving advances", not stuck, "; ".join(stuck) or "no segment waits for the archive"))
-    hours = json.loads(__salt__["mailhost_file.look"](mailhost_backup.SETTINGS)["text"])["drill"]["max_age_hours"]
+    settings = __salt__["mailhost_file.look"](mailhost_backup.SETTINGS).get("text")
+    if settings is None:
+        raise CommandExecutionError(f"{mailhost_backup.SETTINGS}: does not exist")
+    hours = json.loads(settings)["drill"]["max_age_hours"]
     wrong = mailhost_backup.judge_drill(__salt__["mailhost_backup.drill"](), hours, datetime.datetime.now(datetime.UTC))
     rows.append(claim("the last restore drill is recent", not wrong, wrong or f"it passed within {hours} hours"))
     return rows

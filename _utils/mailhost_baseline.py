@@ -174,6 +174,7 @@ SERVICES: tuple[Service, ...] = (
     Service("systemd-journald.service", "V09", None, ("/etc/systemd/journald.conf",)),
     Service("sysstat-collect.timer", "V11", "sysstat"),
     Service("sysstat-summary.timer", "V11", "sysstat"),
+    Service("sysstat.service", "V11", "sysstat"),
     Service("systemd-timesyncd.service", "V10", "systemd-timesyncd", ("/etc/systemd/timesyncd.conf.d",)),
 )
 

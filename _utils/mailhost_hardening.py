@@ -633,8 +633,8 @@ CONTROLS: tuple[Control, ...] = (
         sets={
             "package": {"sysstat": "installed"},
             "sysstat": {"ENABLED": '"true"'},
-            # The second takes away what is older.
-            "unit": {"sysstat-collect.timer": "runs", "sysstat-summary.timer": "runs"},
+            # The second takes away what is older; the third starts both at boot.
+            "unit": dict.fromkeys(("sysstat-collect.timer", "sysstat-summary.timer", "sysstat.service"), "runs"),
         },
     ),
     Control(

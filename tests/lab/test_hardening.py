@@ -34,7 +34,8 @@ TAMPERS = {
     "start-up file": "chmod 666 /home/phalkonadmin/.profile",
     "unsafe package is back": "apt-get update -q >/dev/null; apt-get install -qy telnet inetutils-telnet >/dev/null",
     "package is gone": "apt-get purge -qy needrestart debsums >/dev/null",
-    "services": "systemctl disable --now apt-daily.timer; systemctl mask --now dailyaidecheck.timer",
+    "services": "systemctl disable --now apt-daily.timer sysstat.service; systemctl mask --now dailyaidecheck.timer;"
+    "systemctl stop sysstat-collect.timer",
     "PAM by hand": "sed -i '/pam_faillock/d; s/pam_unix.so try/pam_unix.so nullok try/' /etc/pam.d/common-auth",
     "lines of Debian's files": "sed -i 's/^UMASK.*/UMASK 022/; /^YESCRYPT/d' /etc/login.defs;"
     "sed -i /pam_wheel/d /etc/pam.d/su; echo minlen = 6 >>/etc/security/pwquality.conf",

@@ -76,6 +76,38 @@ with imaplib.IMAP4_SSL("127.0.0.1", ssl_context=context) as box:
         print(box.fetch(number, "(BODY[HEADER.FIELDS (SUBJECT)])")[1][0][1].decode().strip())
 """
 
+# What SOGo does: tables of its own, a view of users as its manual asks for (SOGoUserSources of type sql), and a new
+# password; then what it has no business with. sys.argv is a user and the new password's hash.
+SOGO = """
+import os, psycopg, sys
+os.environ["PGSERVICEFILE"] = "/opt/mail_server/sogo/database/pg_service.conf"
+with psycopg.connect("service=mailserver") as connection:
+    connection.execute("CREATE TABLE sogo_folder_info (c_folder_id serial, c_path varchar(255) PRIMARY KEY)")
+    connection.execute("INSERT INTO sogo_folder_info (c_path) VALUES ('/Users/ada/Calendar/personal')")
+    connection.execute(
+        "CREATE VIEW sogo_users AS SELECT email AS c_uid, email AS c_name, password AS c_password, email AS c_cn,"
+        " email AS mail FROM mail.virtual_users WHERE active"
+    )
+    changed = "UPDATE sogo_users SET c_password = %s WHERE c_uid = %s"
+    print(connection.execute(changed, [sys.argv[2], sys.argv[1]]).rowcount)
+    rows = connection.execute("SELECT c_password FROM sogo_users WHERE c_uid = %s", [sys.argv[1]]).fetchall()
+    print(rows == [(sys.argv[2],)])
+for statement in (
+    "UPDATE sogo_users SET c_uid = 'x'",
+    "SELECT quota_bytes FROM mail.virtual_users",
+    "DELETE FROM mail.virtual_users",
+    "SELECT * FROM mail.virtual_aliases",
+    "CREATE TABLE mail.x ()",
+):
+    try:
+        with psycopg.connect("service=mailserver") as connection:
+            connection.execute(statement)
+    except psycopg.errors.InsufficientPrivilege as error:
+        print("refused")
+with psycopg.connect("service=mailserver") as connection:
+    connection.execute("DROP VIEW sogo_users; DROP TABLE sogo_folder_info")
+"""
+
 
 @dataclass
 class Stage:
@@ -531,6 +563,13 @@ def test_migrations_are_applied_once_and_never_changed(stage: Stage) -> None:
     assert "0005_extra: is applied in the database and not in this tree" in older.failed["Database schema"]
     stage.sql("DROP TABLE mail.extra; DELETE FROM mail.schema_migrations WHERE name = '0005_extra'")
     assert stage.checkout.apply("database.proven").changed == {}
+
+
+def test_sogo_has_its_own_tables_and_users_change_their_passwords_by_it(stage: Stage) -> None:
+    said = stage.host.run(["python3", "-c", SOGO, "ada@example.org", BCRYPT]).stdout.split()
+    assert said == ["1", "True", *["refused"] * 5]
+    assert stage.auth("ada@example.org", PASSWORD) == 0
+    assert stage.checkout.tracker()["2.1.2"][0] == "[x]"
 
 
 def test_the_report_says_what_was_tried(stage: Stage) -> None:
