@@ -61,6 +61,7 @@ FILES: tuple[File, ...] = (
     # Of Debian's name: its file of that name allows dumps again.
     File("/etc/security/limits.d/10-coredump-debian.conf", "limits.conf", kind="limits", ours=False),
     File("/etc/systemd/coredump.conf.d/90-mailhost.conf", "coredump.conf", kind="coredump"),
+    File("/etc/profile.d/90-mailhost-coredump.sh", "coredump.sh", controls=("K05",)),
     File("/etc/systemd/timesyncd.conf.d/90-mailhost.conf", "timesyncd.conf", kind="timesyncd"),
     File("/etc/sudoers.d/80-hardening", "80-hardening", kind="sudo", mode="0440", check=("visudo", "-cf")),
     File("/etc/logrotate.d/sudo-log", "sudo-log", controls=("A02",)),

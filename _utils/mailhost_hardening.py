@@ -350,12 +350,13 @@ CONTROLS: tuple[Control, ...] = (
         "K05",
         1,
         "no core dumps, no other kernel by kexec, no magic keys",
-        "CIS 1.5.11–1.5.13; ANSSI BP-028 R9 (sysrq); kernel documentation, admin-guide/sysctl/kernel",
+        "CIS 1.5.11–1.5.13; ANSSI BP-028 R9 (sysrq); Lynis KRNL-5820; kernel documentation, admin-guide/sysctl/kernel",
         "kdump; kexec cannot be had back before a reboot",
         sets={
             "sysctl": {"kernel.kexec_load_disabled": "1", "kernel.sysrq": "0", "kernel.core_uses_pid": "1"},
             "limits": {"* soft core": "0", "root soft core": "0", "* hard core": "0", "root hard core": "0"},
             "coredump": {"Storage": "none", "ProcessSizeMax": "0"},
+            "text": {"/etc/profile.d/90-mailhost-coredump.sh": r"(?m)^ulimit -c 0$"},
         },
     ),
     Control(

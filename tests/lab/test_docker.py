@@ -23,6 +23,44 @@ mkdir -p /srv/image
 cp /bin/busybox /srv/image/
 tar -C /srv/image -c . | docker import - box
 """
+# A repository such as Docker's own, on the host: Debian's programs under the names that its packages have, and signed.
+REPOSITORY = r"""
+export DEBIAN_FRONTEND=noninteractive GNUPGHOME=/srv/key
+apt-get -q update >/dev/null
+apt-get -qy --no-install-recommends install apt-utils gnupg >/dev/null 2>&1
+architecture=$(dpkg --print-architecture)
+mkdir -p /srv/docker/pool /srv/docker/dists/trixie/stable/binary-$architecture
+mkdir -pm 700 /srv/key
+cd /srv/docker
+repacked() {  # its name, what it is made of, what it needs of the others
+    rm -rf /srv/root /srv/debs && mkdir -p /srv/root/DEBIAN /srv/debs && cd /srv/debs
+    apt-get -qq download $2
+    for deb in *.deb; do dpkg-deb -x $deb /srv/root; done
+    [ $1 != docker-ce ] || dpkg-deb -e docker.io_*.deb /srv/root/DEBIAN
+    needs=$(for deb in *.deb; do dpkg-deb -f $deb Depends; done | tr , '\n' | sed 's/^ *//' |
+        grep -vE '^(containerd|runc|docker)' | paste -sd,)
+    cat >/srv/root/DEBIAN/control <<END
+Package: $1
+Version: 5:99.0
+Architecture: $architecture
+Maintainer: a test <root@localhost>
+Depends: $needs$3
+Description: a test
+END
+    dpkg-deb -b /srv/root /srv/docker/pool/$1.deb >/dev/null
+    cd /srv/docker
+}
+repacked containerd.io "containerd runc" ""
+repacked docker-ce-cli docker-cli ""
+repacked docker-compose-plugin docker-compose ",docker-ce-cli"
+repacked docker-ce docker.io ",containerd.io,docker-ce-cli"
+apt-ftparchive packages pool >dists/trixie/stable/binary-$architecture/Packages
+parts="-o APT::FTPArchive::Release::Codename=trixie -o APT::FTPArchive::Release::Components=stable"
+apt-ftparchive $parts release dists/trixie >/srv/Release
+gpg --batch --quiet --passphrase '' --quick-generate-key docker@localhost ed25519 sign never
+gpg --batch --quiet --clearsign -o dists/trixie/InRelease /srv/Release
+gpg --armor --export
+"""
 BUSY = "docker run -d --name busy box /busybox sleep 100000"
 
 
@@ -66,6 +104,19 @@ def test_an_own_docker_is_taken_over_without_stopping_its_containers(
     assert '"tag": "x"' in fresh.read(FILE)
     fresh.run(["sh", "-euc", "docker stop -t0 busy; systemctl restart docker"])
     assert checkout.tracker()["1.2.6"][0] == "[x]"
+
+
+def test_docker_comes_from_a_repository_of_its_own(fresh: Host, checkout: Checkout, exact: Exact) -> None:
+    key = fresh.run(["bash", "-euc", REPOSITORY]).stdout
+    docker = {"repository": "file:/srv/docker", "repository_key": key}
+    checkout.pillar({**checkout.good_pillar(fresh), "docker": docker})
+    found = exact("docker: its own repository", fresh, checkout, ENGINE)
+    assert found.real.changed["Docker is installed"]["docker-ce"] == {"old": "", "new": "5:99.0"}
+    assert found.again.marks["1.2.6"] == "[x]"
+    checkout.pillar(checkout.good_pillar(fresh))
+    for test in (True, False):
+        refused = checkout.apply(ENGINE, test=test).failed["Docker: where it comes from"]
+        assert refused.startswith("docker.repository: asks for docker.io, and docker-ce is installed")
 
 
 def test_containers_outlast_the_daemon(entered: Host) -> None:

@@ -33,8 +33,11 @@ RULE = "xccdf_org.ssgproject.content_rule_"
 PROFILE = "xccdf_org.ssgproject.content_profile_"
 NAMESPACE = "{http://checklists.nist.gov/xccdf/1.2}"
 
-# What fails in a lab host only: its kernel is this machine's, without auditing, and its clock is none of its business.
-LAB_ONLY = re.compile(r"sysctl_(kernel|fs|vm|dev)_|service_(auditd|timesyncd)_enabled|ntp_single_service_active")
+# What fails in a lab host only: its kernel is this machine's, without auditing, its clock is none of its business, and
+# no boot loader starts it.
+LAB_ONLY = re.compile(
+    r"sysctl_(kernel|fs|vm|dev)_|service_(auditd|timesyncd)_enabled|ntp_single_service_active|grub2_enable_apparmor"
+)
 
 
 @dataclass(frozen=True)
