@@ -47,7 +47,7 @@ Maintainer: a test <root@localhost>
 Depends: $needs$3
 Description: a test
 END
-    dpkg-deb -b /srv/root /srv/docker/pool/$1.deb >/dev/null
+    dpkg-deb -Znone -b /srv/root /srv/docker/pool/$1.deb >/dev/null
     cd /srv/docker
 }
 repacked containerd.io "containerd runc" ""
