@@ -10,29 +10,35 @@ from labkit import Host
 from labkit.checkout import Checkout
 
 from .conftest import Exact, _background_done, _kept, _started
+from .tampering import Tamper, each
 
 pytestmark = pytest.mark.lab
 
 SLS = "fail2ban.jails"
 TASK = "1.3.5"
-TAMPERS = {
-    "jail file edited": (
-        "sed -i 's/^maxretry = 3/maxretry = 30/' /etc/fail2ban/jail.local; systemctl restart fail2ban"
+TAMPERS = [
+    Tamper(
+        "jail file edited",
+        ("sed -i 's/^maxretry = 3/maxretry = 30/' /etc/fail2ban/jail.local; systemctl restart fail2ban"),
     ),
-    "jail files broken": (
-        "cd /etc/fail2ban; echo x >jail.local; echo x >action.d/nftables-common.local; rm fail2ban.local;"
-        "systemctl restart fail2ban; while systemctl -q is-active fail2ban; do sleep 0.1; done"
+    Tamper(
+        "jail files broken",
+        (
+            "cd /etc/fail2ban; echo x >jail.local; echo x >action.d/nftables-common.local; rm fail2ban.local;"
+            "systemctl restart fail2ban; while systemctl -q is-active fail2ban; do sleep 0.1; done"
+        ),
     ),
-    "jail switched off": "fail2ban-client stop sshd",
-    "jail's settings changed at run time": (
-        "fail2ban-client set sshd maxretry 99; fail2ban-client set recidive delignoreip 10.100.0.0/24"
+    Tamper("jail switched off", "fail2ban-client stop sshd"),
+    Tamper(
+        "jail's settings changed at run time",
+        ("fail2ban-client set sshd maxretry 99; fail2ban-client set recidive delignoreip 10.100.0.0/24"),
     ),
-    "bans flushed from the kernel": "fail2ban-client set sshd banip 192.0.2.9; nft flush ruleset",
-    "fail2ban stopped": "systemctl stop fail2ban",
-    "fail2ban disabled": "systemctl disable fail2ban",
-    "fail2ban masked": "systemctl mask --now fail2ban",
-    "fail2ban removed": "apt-get -qy purge fail2ban nftables",
-}
+    Tamper("bans flushed from the kernel", "fail2ban-client set sshd banip 192.0.2.9; nft flush ruleset"),
+    Tamper("fail2ban stopped", "systemctl stop fail2ban"),
+    Tamper("fail2ban disabled", "systemctl disable fail2ban"),
+    Tamper("fail2ban masked", "systemctl mask --now fail2ban"),
+    Tamper("fail2ban removed", "apt-get -qy purge fail2ban nftables"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +65,11 @@ def pillar(host: Host) -> dict[str, object]:
     return {**Checkout.good_pillar(host), "hardening": {"profile": "basic"}}
 
 
-@pytest.mark.parametrize("tamper", TAMPERS, ids=lambda tamper: tamper.replace(" ", "-"))
-def test_tampered_host(guarded: Host, checkout: Checkout, exact: Exact, tamper: str) -> None:
-    guarded.run(["sh", "-euc", TAMPERS[tamper]])
+@each(TAMPERS)
+def test_tampered_host(guarded: Host, checkout: Checkout, exact: Exact, tamper: Tamper) -> None:
+    guarded.run(["sh", "-euc", tamper.script])
     checkout.pillar(pillar(guarded))
-    found = exact(tamper, guarded, checkout, SLS)
+    found = exact(tamper.id, guarded, checkout, SLS)
     assert found.made
     assert found.dry.marks[TASK] != "[x]"
     assert found.again.marks[TASK] == "[x]"

@@ -14,6 +14,7 @@ from labkit.checkout import Checkout
 from labkit.vpn import Peer
 
 from .conftest import Exact, _background_done, _kept, _started
+from .tampering import Tamper, each
 from .test_docker import IMAGE
 
 pytestmark = pytest.mark.lab
@@ -25,33 +26,36 @@ HERE = "10.100.0.25"
 LIMITED = "ufw: logins are not limited"
 DOCKER = "Docker: its rules are in the kernel"
 
-TAMPERS = {
-    "rules deleted, denied and limited": (
-        "ufw delete allow 25/tcp; ufw deny 80/tcp; ufw allow 587/tcp; ufw limit 2288/tcp;"
-        "sed -i '/tuple.* 465 /,+1d' /etc/ufw/user6.rules"
+# With the states that repair it besides ufw's own.
+TAMPERS = [
+    Tamper(
+        "rules deleted, denied and limited",
+        (
+            "ufw delete allow 25/tcp; ufw deny 80/tcp; ufw allow 587/tcp; ufw limit 2288/tcp;"
+            "sed -i '/tuple.* 465 /,+1d' /etc/ufw/user6.rules"
+        ),
+        (LIMITED,),
     ),
-    "defaults changed": (
-        "ufw default allow incoming; ufw default allow routed; ufw logging off;"
-        "sed -i 's/^MANAGE_BUILTINS=.*/MANAGE_BUILTINS=yes/; s,^IPT_SYSCTL=.*,IPT_SYSCTL=/etc/ufw/sysctl.conf,' "
-        "/etc/default/ufw"
+    Tamper(
+        "defaults changed",
+        (
+            "ufw default allow incoming; ufw default allow routed; ufw logging off;"
+            "sed -i 's/^MANAGE_BUILTINS=.*/MANAGE_BUILTINS=yes/; s,^IPT_SYSCTL=.*,IPT_SYSCTL=/etc/ufw/sysctl.conf,' "
+            "/etc/default/ufw"
+        ),
     ),
-    "no IPv6": "sed -i s/^IPV6=.*/IPV6=no/ /etc/default/ufw; ufw reload",
-    "switched off": "ufw --force disable; systemctl disable ufw",
-    "unit masked": "systemctl mask ufw",
-    "stopped": "systemctl restart ufw; systemctl stop ufw",
-    "kernel's rules flushed": "iptables -F; ip6tables -F INPUT; iptables -P INPUT ACCEPT",
-    "Docker's ports pass by": "iptables -D FORWARD -j DOCKER-USER; iptables -A FORWARD -j DOCKER-USER",
-    "a rule in the kernel only": "iptables -A ufw-user-input -p tcp --dport 8080 -j ACCEPT",
-    "after.rules edited": "sed -i '/ DOCKER-USER -j DROP/d; /hitcount/d' /etc/ufw/after.rules; ufw reload",
-    "after6.rules without its block": "cp /usr/share/ufw/after6.rules /etc/ufw/after6.rules; ufw reload",
-    "limited and stopped": "ufw limit 2288/tcp; systemctl stop ufw",
-    "files removed": "rm /etc/ufw/user6.rules /etc/ufw/after.rules /etc/ufw/ufw.conf /etc/default/ufw",
-}
-# Which states repair what besides ufw's own.
-BESIDES = {
-    "rules deleted, denied and limited": {LIMITED},
-    "kernel's rules flushed": {DOCKER},
-}
+    Tamper("no IPv6", "sed -i s/^IPV6=.*/IPV6=no/ /etc/default/ufw; ufw reload"),
+    Tamper("switched off", "ufw --force disable; systemctl disable ufw"),
+    Tamper("unit masked", "systemctl mask ufw"),
+    Tamper("stopped", "systemctl restart ufw; systemctl stop ufw"),
+    Tamper("kernel's rules flushed", "iptables -F; ip6tables -F INPUT; iptables -P INPUT ACCEPT", (DOCKER,)),
+    Tamper("Docker's ports pass by", "iptables -D FORWARD -j DOCKER-USER; iptables -A FORWARD -j DOCKER-USER"),
+    Tamper("a rule in the kernel only", "iptables -A ufw-user-input -p tcp --dport 8080 -j ACCEPT"),
+    Tamper("after.rules edited", "sed -i '/ DOCKER-USER -j DROP/d; /hitcount/d' /etc/ufw/after.rules; ufw reload"),
+    Tamper("after6.rules without its block", "cp /usr/share/ufw/after6.rules /etc/ufw/after6.rules; ufw reload"),
+    Tamper("limited and stopped", "ufw limit 2288/tcp; systemctl stop ufw"),
+    Tamper("files removed", "rm /etc/ufw/user6.rules /etc/ufw/after.rules /etc/ufw/ufw.conf /etc/default/ufw"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +117,11 @@ def test_providers_image_with_ufw_on(fresh: Host, checkout: Checkout, exact: Exa
     assert not [line for line in status(fresh) if line.split()[0] in ("22", "22/tcp", "OpenSSH")]
 
 
-@pytest.mark.parametrize("tamper", TAMPERS)
-def test_tampered_host(firewalled: Host, checkout: Checkout, exact: Exact, tamper: str) -> None:
-    firewalled.run(["bash", "-euc", TAMPERS[tamper]])
-    found = exact(f"firewall, {tamper}", firewalled, checkout, SLS)
-    assert {state for state, _ in found.made} == {STATE, *BESIDES.get(tamper, ())}
+@each(TAMPERS)
+def test_tampered_host(firewalled: Host, checkout: Checkout, exact: Exact, tamper: Tamper) -> None:
+    firewalled.run(["bash", "-euc", tamper.script])
+    found = exact(f"firewall, {tamper.id}", firewalled, checkout, SLS)
+    assert {state for state, _ in found.made} == {STATE, *tamper.expected}
     assert found.dry.marks["1.5.1"] == "[ ]"
     assert found.again.marks["1.5.1"] == "[~]"
 

@@ -8,6 +8,7 @@ from labkit import Host
 from labkit.checkout import Checkout
 
 from .conftest import Exact
+from .tampering import Tamper, each
 
 pytestmark = pytest.mark.lab
 
@@ -27,36 +28,51 @@ chmod 755 /usr/sbin/update-grub
 update-grub
 """
 
-TAMPERS = {
-    "live sysctl": "sysctl -qw net.ipv4.conf.all.send_redirects=1 net.ipv4.conf.enp1s0.accept_source_route=1",
-    "sysctl file": "echo net.ipv4.tcp_syncookies=0 >>/etc/sysctl.d/90-mailhost-net.conf",
-    "modes": "chmod 644 /etc/crontab /etc/skel/.profile; chmod 755 /etc/cron.d; chown 1000 /etc/ssh/sshd_config",
-    "start-up file": "chmod 666 /home/phalkonadmin/.profile",
-    "unsafe package is back": "apt-get update -q >/dev/null; apt-get install -qy telnet inetutils-telnet >/dev/null",
-    "package is gone": "apt-get purge -qy needrestart debsums >/dev/null",
-    "services": "systemctl disable --now apt-daily.timer sysstat.service; systemctl mask --now dailyaidecheck.timer;"
-    "systemctl stop sysstat-collect.timer",
-    "PAM by hand": "sed -i '/pam_faillock/d; s/pam_unix.so try/pam_unix.so nullok try/' /etc/pam.d/common-auth",
-    "lines of Debian's files": "sed -i 's/^UMASK.*/UMASK 022/; /^YESCRYPT/d' /etc/login.defs;"
-    "sed -i /pam_wheel/d /etc/pam.d/su; echo minlen = 6 >>/etc/security/pwquality.conf",
-    "journal": "sed -i s/^Storage=.*/Storage=volatile/ /etc/systemd/journald.conf;"
-    "systemctl restart systemd-journald; systemctl stop rsyslog.service syslog.socket",
-    "shared memory": "mount -o remount,exec /dev/shm; sed -i /shm/d /etc/fstab",
-    "accounts age": "chage -M 90 -I 30 phalkonadmin; groupdel sugroup",
-    "drop-ins": "rm -r /etc/systemd/coredump.conf.d; rm /etc/modprobe.d/90-mailhost.conf; echo x >>/etc/issue",
-    "no security archive": "cd /etc/apt/sources.list.d; mv debian.sources /root/all;"
-    "sed '/^$/,$d' /root/all >debian.sources",
-    "apt": "echo 'Unattended-Upgrade::Automatic-Reboot \"true\";' >/etc/apt/apt.conf.d/90mailhost",
-}  # fmt: skip
+TAMPERS = [
+    Tamper("live sysctl", "sysctl -qw net.ipv4.conf.all.send_redirects=1 net.ipv4.conf.enp1s0.accept_source_route=1"),
+    Tamper("sysctl file", "echo net.ipv4.tcp_syncookies=0 >>/etc/sysctl.d/90-mailhost-net.conf"),
+    Tamper(
+        "modes", "chmod 644 /etc/crontab /etc/skel/.profile; chmod 755 /etc/cron.d; chown 1000 /etc/ssh/sshd_config"
+    ),
+    Tamper("start-up file", "chmod 666 /home/phalkonadmin/.profile"),
+    Tamper(
+        "unsafe package is back", "apt-get update -q >/dev/null; apt-get install -qy telnet inetutils-telnet >/dev/null"
+    ),
+    Tamper("package is gone", "apt-get purge -qy needrestart debsums >/dev/null"),
+    Tamper(
+        "services",
+        "systemctl disable --now apt-daily.timer sysstat.service; systemctl mask --now dailyaidecheck.timer;"
+        "systemctl stop sysstat-collect.timer",
+    ),
+    Tamper("PAM by hand", "sed -i '/pam_faillock/d; s/pam_unix.so try/pam_unix.so nullok try/' /etc/pam.d/common-auth"),
+    Tamper(
+        "lines of Debian's files",
+        "sed -i 's/^UMASK.*/UMASK 022/; /^YESCRYPT/d' /etc/login.defs;"
+        "sed -i /pam_wheel/d /etc/pam.d/su; echo minlen = 6 >>/etc/security/pwquality.conf",
+    ),
+    Tamper(
+        "journal",
+        "sed -i s/^Storage=.*/Storage=volatile/ /etc/systemd/journald.conf;"
+        "systemctl restart systemd-journald; systemctl stop rsyslog.service syslog.socket",
+    ),
+    Tamper("shared memory", "mount -o remount,exec /dev/shm; sed -i /shm/d /etc/fstab"),
+    Tamper("accounts age", "chage -M 90 -I 30 phalkonadmin; groupdel sugroup"),
+    Tamper("drop-ins", "rm -r /etc/systemd/coredump.conf.d; rm /etc/modprobe.d/90-mailhost.conf; echo x >>/etc/issue"),
+    Tamper(
+        "no security archive",
+        "cd /etc/apt/sources.list.d; mv debian.sources /root/all;sed '/^$/,$d' /root/all >debian.sources",
+    ),
+    Tamper("apt", "echo 'Unattended-Upgrade::Automatic-Reboot \"true\";' >/etc/apt/apt.conf.d/90mailhost"),
+]
 
 
-@pytest.mark.parametrize("case", TAMPERS)
+@each(TAMPERS)
 def test_what_was_spoilt_is_seen_predicted_and_repaired(
-    converged: Host, checkout: Checkout, exact: Exact, case: str
+    converged: Host, checkout: Checkout, exact: Exact, tamper: Tamper
 ) -> None:
     _built(converged)
-    converged.run(["sh", "-euc", TAMPERS[case]])
-    found = exact(f"hardening: {case}", converged, checkout, SLS)
+    converged.run(["sh", "-euc", tamper.script])
+    found = exact(f"hardening: {tamper.id}", converged, checkout, SLS)
     assert found.made
     assert found.dry.marks["1.3.1"] == "[ ]"
     assert found.again.marks["1.3.1"] != "[ ]"
