@@ -43,6 +43,18 @@ delete from mail.virtual_users where domain = 'example.org';
 delete from mail.virtual_domains where name = 'example.com';
 delete from mail.virtual_domains where name = 'example.org';
 """
+# Loses a file of the restored cluster's after everything was looked through.
+BROKEN = """
+import sys
+sys.path.insert(0, "/usr/local/lib/mailhost-pg")
+from mailhost_pg import __main__, recovery
+clean = recovery.clean
+def break_it(directory):
+    clean(directory)
+    (directory / "global/1262").unlink()
+recovery.clean = break_it
+sys.exit(__main__.main())
+"""
 STORE = """
 useradd -m -s /usr/sbin/nologin store
 install -d /srv/chroot; install -d -o store -g store -m 700 /srv/chroot/mail-backups /home/store/.ssh
@@ -272,6 +284,22 @@ def test_restores_that_are_cut_off(written: Written) -> None:
         assert not {"data.restoring", "data.failed"} & set(names)
         assert host.run(["docker", "ps", "-aq"]).stdout.count("\n") == 1
         assert "restore.json" not in host.run(["ls", "/var/lib/mailhost-pg"]).stdout
+
+
+def test_what_does_not_work_is_not_kept(written: Written) -> None:
+    """A restored server that refuses everybody: the old one runs again, and its line is the one that counts."""
+    host = written.host
+    host.put(BROKEN, "/root/broken.py")
+    command = ["python3", "-IB", "/root/broken.py", "restore", "--to", stamp(written.moments[-2] + PAUSE / 2), "--yes"]
+    done = host.run(command, check=False)
+    assert done.returncode == 1
+    assert "does not work: " in done.stderr and "what ran before runs again" in done.stderr
+    assert rows(host) == written.states[-1]
+    assert re.findall("data.*", host.run(["ls", "/opt/postgres"]).stdout)[1].startswith("data.failed-")
+    written.note(written.states[-1])
+    written.write(1)
+    written.restored(written.moments[-1] + PAUSE / 2)
+    written.restored(written.moments[1] + PAUSE / 2)
 
 
 def test_a_new_host(mail_lab: Lab, converged: Host, checkout: Checkout, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def with_local(archive: Segments, names: Iterable[str]) -> Segments:
 def lines(
     backups: Iterable[Backup], archive: Segments, ancestors: Mapping[int, tuple[tuple[int, int], ...]]
 ) -> list[Line]:
-    """Return the time lines in the order they came into use.
+    """Return the time lines in the order they came into use; one that the host went back to is there again.
 
     ancestors
         What each line's .history file says; the first line has none.
@@ -129,11 +129,13 @@ def lines(
     made = []
     for number in {line_of(backup) for backup in known} | {line for line, _ in archive.sums} | set(ancestors):
         before = ancestors.get(number, ())
-        moments = [archive.histories[number]] if number in archive.histories else []
-        for backup in known:
-            if line_of(backup) == number:
-                moments.append(float(backup.notes.get(LIVE_SINCE, backup.start.timestamp())))
-        made.append(Line(number, before, min(moments, default=math.inf) if before else 0.0))
+        on_it = [backup for backup in known if line_of(backup) == number]
+        notes = {float(backup.notes[LIVE_SINCE]) for backup in on_it if LIVE_SINCE in backup.notes}
+        moments = [*notes, *(backup.start.timestamp() for backup in on_it)]
+        if number in archive.histories:
+            moments.append(archive.histories[number])
+        born = min(moments, default=math.inf) if before else 0.0
+        made += [Line(number, before, since) for since in {born, *notes}]
     return sorted(made, key=lambda line: (line.born, line.number))
 
 
@@ -155,12 +157,12 @@ def choose(
     if label is not None and named is None:
         raise Refused(f"there is no backup {label}: there are {', '.join(backup.label for backup in backups)}")
     by_number = {line.number: line for line in known}
-    before = None
+    line = [one for one in known if target.moment is None or one.born <= target.moment.timestamp()][-1]
+    until, before = min((one.born for one in known if one.born > line.born), default=None), None
     if target.end_of_backup and named:
         line = by_number[line_of(named)]
     else:
-        there = [one for one in known if target.moment is None or one.born <= target.moment.timestamp()]
-        line, before = _with_wal(there[-1], backups, by_number, archive)
+        line, before = _with_wal(line, backups, by_number, archive)
     usable = [
         backup
         for backup in backups
@@ -178,8 +180,7 @@ def choose(
     if last < segment_of(parse_lsn(backup.stop_lsn) - 1):
         gone = missing or segment_name(line.number, last + 1)
         raise Refused(f"{gone} is missing in the archive, and backup {backup.label} is nothing without it")
-    later = [one.born for one in known if one.born > line.born]
-    return Chosen(target, backup, line, path, missing, min(later, default=None), before)
+    return Chosen(target, backup, line, path, missing, until, before)
 
 
 def _with_wal(
@@ -259,7 +260,7 @@ def summary(chosen: Chosen, now: datetime.datetime) -> str:
         what = "the newest state that there is"
     else:
         what = f"the state of {times.shown(target.moment)}, {_ago(now - target.moment)} ago"
-    left = f", which was left at {times.shown(times.of(chosen.until))}" if chosen.until else ""
+    left = f" (left at {times.shown(times.of(chosen.until))})" if chosen.until else ""
     return (
         f"{what}, from {backup.kind} backup {backup.label} of {times.shown(backup.stop)} "
         f"({backup.size / 1e6:.0f} MB) and the WAL of time line {chosen.line.number}{left}"

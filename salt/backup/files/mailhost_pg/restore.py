@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 from . import container, pgbackrest, plan, recovery, times
 from .config import Config, Failed, Refused, alone
@@ -219,19 +220,29 @@ def _start(config: Config, journal: Journal) -> Journal:
     _write(config, journal)
     try:
         container.run(["systemctl", "start", config.unit], timeout=400)
+        # Healthy is what accepts connections, also if it then refuses each.
+        container.sql(config, "select 1", config.database)
     except Failed as error:
-        if not Path(journal.kept).exists():
-            raise Failed(f"the restored server does not start: {error}") from None
-        container.run(["systemctl", "stop", config.unit], timeout=120)
-        failed = Path(f"{config.data}.failed")
-        _exchange(config.data, Path(journal.kept))
-        Path(journal.kept).rename(failed)
-        if old:
-            _replace(config.marker, old)
-        _journal(config).unlink()
-        container.run(["systemctl", "start", config.unit], timeout=400)
-        raise Failed(f"the restored server does not start: {error}; what ran before runs again, see {failed}") from None
+        _go_back(config, journal, old, f"the restored server does not work: {error}")
     return journal
+
+
+def _go_back(config: Config, journal: Journal, marker: str | None, why: str) -> NoReturn:
+    """Let what ran before run again. Raises Failed with why, and with what is now."""
+    kept = Path(journal.kept)
+    if not kept.exists():
+        raise Failed(why)
+    container.run(["systemctl", "stop", config.unit], timeout=120)
+    _exchange(config.data, kept)
+    failed = kept.with_name(kept.name.replace(".before-", ".failed-"))
+    kept.rename(failed)
+    if marker:
+        _replace(config.marker, marker)
+    container.run(["systemctl", "start", config.unit], timeout=400)
+    _journal(config).unlink()
+    # The new line may be in the archive: from now on it is the old one that counts.
+    _back_up(config, time.time())
+    raise Failed(f"{why}; what ran before runs again, and the restored data is in {failed}")
 
 
 def _introduce(config: Config, cluster: str) -> None:
@@ -253,9 +264,7 @@ def _finish(config: Config, journal: Journal) -> None:
     if Path(journal.kept).exists():
         print(f"{config.data} is the restored one; what was there is kept as {journal.kept}")
     try:
-        for number in config.repositories:
-            note = f"--annotation={plan.LIVE_SINCE}={journal.live_since:.3f}"
-            pgbackrest.run(config, f"--repo={number}", "--type=full", note, "backup")
+        _back_up(config, journal.live_since)
     except Failed as error:
         raise Failed(
             f"the database is restored and runs, but has no new base backup yet: {error}; "
@@ -264,6 +273,13 @@ def _finish(config: Config, journal: Journal) -> None:
     _journal(config).unlink()
     label = pgbackrest.info(config).of(journal.cluster)[-1].label
     print(f"new base backup: {label}")
+
+
+def _back_up(config: Config, live_since: float) -> None:
+    """Make a full backup in every repository that says since when its line is the one in use."""
+    for number in config.repositories:
+        note = f"--annotation={plan.LIVE_SINCE}={live_since:.3f}"
+        pgbackrest.run(config, f"--repo={number}", "--type=full", note, "backup")
 
 
 def tidy(config: Config) -> None:
