@@ -51,6 +51,9 @@ def built(name, image, base):
         # One that a dry run would fetch again is most likely the one that was there.
         if of and there["base"] != of["id"]:
             changes["image"] = {"old": f"of another {base}", "new": image}
+    if changes and __opts__["test"]:
+        # What outcome() notes is this state's name; the container is made from the image.
+        mailhost_forecast.note(__context__, "changed", image, True)
 
     def act():
         now = __salt__["mailhost_postgres.find_image"](base)
@@ -146,7 +149,7 @@ def running(name, image):
         changes = mailhost_postgres.plan_running(
             unit,
             found,
-            there["id"] if isinstance(there, dict) else None,
+            "made by this run" if image in forecast else there["id"] if isinstance(there, dict) else None,
             _newer(mailhost_postgres.RESTART, unit["started"], forecast),
             bool(found and found["status"] == "running" and _to_reload(found, forecast)),
         )

@@ -201,6 +201,9 @@ def test_a_major_version_is_made_as_the_page_says(converged: Host, checkout: Che
     assert _sql(converged, "select rolpassword from pg_authid where rolname = 'eve'") == password
     assert converged.run(["cat", "/opt/postgres/data.before/PG_VERSION"]).stdout == "17\n"
     assert not checkout.apply(SLS).changed
+    # The archive takes the new cluster's WAL already; it has no base backup yet.
+    found = checkout.apply("backup.ready")
+    assert set(found.changed) == {"Backups: a base backup"} and found.marks["2.1.3"] == "[x]"
 
 
 def _certificate(place: Path, names: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """PostgreSQL in its container: what is refused, what differs, what a running one does not do."""
 
+import importlib.util
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from salt.exceptions import CommandExecutionError
 
 import mailhost_pillar
 import mailhost_postgres
-from compiled import GOOD
+from compiled import GOOD, ROOT
 
 PILLAR = mailhost_pillar.plain(
     mailhost_pillar.parse({**GOOD, "vpn": {"address6": "fd00:100::25/64"}, "network": {"fqdn": "mail.example.org"}})
@@ -230,3 +231,23 @@ def test_what_the_pillar_may_not_say(section: Any, words: str) -> None:
     with pytest.raises(mailhost_pillar.PillarErrors) as caught:
         mailhost_pillar.parse({**GOOD, "postgres": section})
     assert any(sentence.startswith(words) for sentence in caught.value.sentences), caught.value.sentences
+
+
+@pytest.mark.parametrize(("base", "built", "runs"), [("sha256:0", {}, {}), ("sha256:1", {"image"}, {"restarted"})])
+def test_an_image_that_a_dry_run_would_make_anew_restarts_the_container(base: str, built: Any, runs: Any) -> None:
+    """``docker pull`` gave the declared name to a newer image than the one that ours was made of."""
+    spec = importlib.util.spec_from_file_location("postgres_state", ROOT / "_states/mailhost_postgres.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    images = {IMAGE: {"id": base}, "own:1": {"id": "sha256:9", "base": "sha256:0"}}
+    found = {"load": "loaded", **ON, "started": 1.0, "changed": 1.0}
+    salt = {
+        "mailhost_postgres.find_image": images.get,
+        "mailhost_postgres.container": lambda: {**CONTAINER, "image": "sha256:9", "started": "2026-11-22T23:04:02.5Z"},
+        "mailhost_service.look": lambda unit: found,
+        "mailhost_service.changed": lambda paths: {},
+    }
+    vars(module).update(__salt__=salt, __opts__={"test": True}, __context__={})
+    assert set(module.built("x", "own:1", IMAGE)["changes"]) == set(built)
+    assert set(module.running("y", "own:1")["changes"]) == set(runs)
