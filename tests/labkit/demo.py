@@ -66,6 +66,7 @@ def steady(name: str, text: str) -> str:
         (r"not applicable here: .*", "…"),
         (r"fd00:213:\d+::\w+", "2001:db8::5"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \w+", "2026-11-22 12:00:00 UTC"),
+        (r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "2026-11-22 12:00 UTC"),
         (r"lab-[\w-]+", "ada@example.org"),
         (r"[ \t]+$", ""),
     ):

@@ -1,6 +1,7 @@
 """Backups: what pgBackRest is told, what it answers, whose repository is whose, and what is refused."""
 
 import datetime
+import errno
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from salt.exceptions import CommandExecutionError
 import mailhost_backup
 import mailhost_pillar
 from compiled import GOOD
+from mailhost_pg import __main__ as tool
 from mailhost_pg import backup, pgbackrest, verify
 
 SFTP = {
@@ -273,3 +275,14 @@ def test_units() -> None:
     assert found["mailhost-pg-backup.timer"][1]["when"] == "*-*-* 03:30:00"
     assert "ReadWritePaths=-/var/lib/node" in found["mailhost-pg-check.service"][1]["lines"]
     assert set(mailhost_backup.TIMERS) <= set(found)
+
+
+def test_a_full_disk_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "/opt/postgres/restore")
+
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("mailhost_pg.config.load", lambda: None)
+    monkeypatch.setattr("mailhost_pg.verify.main", full)
+    assert tool.main(["verify"]) == 1
+    assert "mailhost-pg verify: [Errno 28] No space left on device" in capsys.readouterr().err

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     except config.Refused as refused:
         print(f"mailhost-pg {asked.command}: {refused}", file=sys.stderr)
         return 2
-    except config.Failed as failed:
+    except (config.Failed, OSError) as failed:  # a full disk says its own sentence
         print(f"mailhost-pg {asked.command}: {failed}", file=sys.stderr)
         return 1
 
