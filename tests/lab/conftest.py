@@ -17,6 +17,8 @@ from labkit.exactness import HEADER, Exactness, measure, table
 # The access tasks: what they need comes along.
 ACCESS = ("access.ssh_proven", "access.cleaned_up")
 HARDENING = "hardening.baseline"
+# As the database's superuser, on the host; the query on standard input or as -c.
+PSQL = "docker exec -i mailserver-postgres psql -XAtq -v ON_ERROR_STOP=1 -U postgres -h /var/run/postgresql"
 # Under these names a test's report carries rows of tables, also from the other processes of pytest-xdist.
 EXACTNESS, FRONT_DOOR, EXPOSURE = "exactness", "front door", "exposure"
 Exact = Callable[..., Exactness]

@@ -13,12 +13,11 @@ import pytest
 from labkit import Host, Lab
 from labkit.checkout import Checkout
 
-from .conftest import Exact
+from .conftest import PSQL, Exact
 
 pytestmark = pytest.mark.lab
 
 SLS = "backup.ready"
-PSQL = "docker exec -i mailserver-postgres psql -XAtq -v ON_ERROR_STOP=1 -U postgres -h /var/run/postgresql"
 PGBACKREST = "docker exec mailserver-postgres pgbackrest --stanza=mail"
 ARCHIVE, BACKUPS = "/opt/postgres/wal_archive", "/opt/postgres/backups"
 WAITING = "select count(*) from pg_ls_archive_statusdir() where name like '%.ready'"

@@ -13,7 +13,7 @@ from labkit import Host
 from labkit.checkout import PROJECT as TREE
 from labkit.checkout import Checkout
 
-from .conftest import Exact
+from .conftest import PSQL, Exact
 from .tampering import Tamper, changes, each
 
 pytestmark = pytest.mark.lab
@@ -23,7 +23,6 @@ RUNS = "PostgreSQL runs"
 PROJECT = "/opt/mail_server/postgres"
 HBA = f"{PROJECT}/conf/pg_hba.conf"
 RELOAD = "kill -HUP $(docker inspect -f '{{.State.Pid}}' mailserver-postgres)"
-PSQL = "docker exec -i mailserver-postgres psql -XAtq -v ON_ERROR_STOP=1 -U postgres -h /var/run/postgresql"
 TABLE = f'{PSQL} -c "create table kept as select 42 as n"'
 
 
