@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import labkit
 from labkit import Host, Lab, exposure
 from labkit.checkout import Checkout, Result
 from labkit.exactness import HEADER, Exactness, measure, table
@@ -19,6 +20,7 @@ ACCESS = ("access.ssh_proven", "access.cleaned_up")
 HARDENING = "hardening.baseline"
 # As the database's superuser, on the host; the query on standard input or as -c.
 PSQL = "docker exec -i mailserver-postgres psql -XAtq -v ON_ERROR_STOP=1 -U postgres -h /var/run/postgresql"
+QUIET = Path(labkit.__file__).with_name("quiet-timers.sh")
 # Under these names a test's report carries rows of tables, also from the other processes of pytest-xdist.
 EXACTNESS, FRONT_DOOR, EXPOSURE = "exactness", "front door", "exposure"
 Exact = Callable[..., Exactness]
@@ -35,6 +37,7 @@ def mail_lab() -> Iterator[Lab]:
 def _mail(mail_lab: Lab) -> Host:
     """The shared host, with its snapshot ``pristine``: booted once, for the first boot writes much."""
     host = mail_lab.host("mail")
+    host.put(QUIET.read_text(), f"/etc/systemd/system-generators/{QUIET.stem}", 0o755)
     host.boot()
     _kept(host, "pristine")
     return host

@@ -13,7 +13,7 @@ import pytest
 from labkit import Host
 
 from .conftest import _started
-from .test_drill import ARCHIVE, BACKUPS, drill, quiet, segments, settings, sql
+from .test_drill import ARCHIVE, BACKUPS, drill, ready, segments, settings, sql
 
 pytestmark = pytest.mark.lab
 
@@ -27,7 +27,7 @@ TOLD = "/root/told"
 def host(_converged: Host) -> Host:
     """A running host to which all tasks have been applied, with a drill behind it, and nothing that runs by itself."""
     host = _started(_converged, "converged")
-    quiet(host)
+    ready(host)
     drill(host)
     return host
 

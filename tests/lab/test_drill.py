@@ -27,15 +27,15 @@ SCRATCH, DIRECTORY = "mailserver-postgres-drill", "/opt/postgres/drill"
 
 @pytest.fixture(scope="module")
 def host(_converged: Host) -> Host:
-    """A running host to which all tasks have been applied, with its database up and nothing that runs by itself."""
+    """A running host to which all tasks have been applied, with its database up."""
     host = _started(_converged, "converged")
-    quiet(host)
+    ready(host)
     return host
 
 
-def quiet(host: Host) -> None:
-    """Stop the timers, and wait for the database."""
-    host.run(["sh", "-euc", "systemctl stop 'mailhost-pg-*.timer'; systemctl start mailserver-postgres"])
+def ready(host: Host) -> None:
+    """Wait for the database."""
+    host.run(["systemctl", "start", "mailserver-postgres"])
 
 
 def sql(host: Host, query: str, database: str = "mailserver") -> str:
@@ -222,7 +222,7 @@ def test_nothing_is_left_after_a_power_cut(host: Host) -> None:
     appeared(host)
     host.power_cut()
     host.boot(port=None)
-    quiet(host)
+    ready(host)
     host.run(["mailhost-pg", "check", "--scheduled"], check=False)
     gone(host)
     assert drill(host)["found"] == []

@@ -24,19 +24,14 @@ LEFT_OUT = {
     "var/lib/fail2ban/fail2ban.sqlite3": "keeps how far fail2ban has read the journal, which notes every login",
     "opt/postgres/data": "PostgreSQL's: a question may set hint bits, and a checkpoint comes when it likes",
     "var/lib/docker/containers": "what they say, and PostgreSQL notes every login; when they were seen healthy",
-    **{
-        f"var/lib/mailhost-pg/{name}.json": "the check's of the backups, every five minutes"
-        for name in ("alarms", "clocks")
-    },
     "var/lib/systemd/timesync/clock": "touched by timesyncd while it runs (systemd-timesyncd(8))",
 }
 # salt-ssh's own home on the host: Salt itself and the modules of this tree, in a directory for each login user.
 _THIN = re.compile(r"var/tmp/\.[a-z_][a-z0-9_-]*_[0-9a-f]+_salt(/|$)")
 # What a running database writes by itself: its files, its archive, and what it and the look at its health print.
 _DATABASE = re.compile(r"opt/postgres/(data|wal_archive)/|var/lib/docker/containers/[0-9a-f]+/[0-9a-f]+-json\.log")
-# Salt's directory appears at the first run, a log with its first line, what the check notes with each of its runs: that
-# changes the times of the one above.
-_PARENTS = ("var/tmp", "var/log", "var/lib/mailhost-pg")
+# Salt's directory appears at the first run, a log with its first line: that changes the times of the one above.
+_PARENTS = ("var/tmp", "var/log")
 # Logins come and go, with their sessions and service managers; the link-local address comes a second after boot; while
 # Docker starts it tries overlayfs out. Mounts are a kind of their own: systemd's units of them come late, for it reads
 # the kernel's table a few times a second at most.

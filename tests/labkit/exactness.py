@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -95,6 +96,7 @@ def measure(case: str, host: Host, checkout: Checkout, *sls: str) -> Exactness:
     Params: case, a name for the table; host, running; checkout to run from, its roster naming the host ``mail``; sls,
     the state files, all of them without.
     """
+    _guarded(host)
     before = evidence(host)
     dry = checkout.apply(*sls, test=True)
     touched = before.differences(evidence(host))
@@ -110,6 +112,20 @@ def table(header: Sequence[str], cases: Iterable[Sequence[str]]) -> str:
     cells = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
     cells.insert(1, ["-" * width for width in widths])
     return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def _guarded(host: Host, seconds: float = 20) -> None:
+    """Wait until fail2ban has put its sets into the kernel: it still does when its unit has started long ago.
+
+    They never come when a test took them away, so this is no demand. Params: host; seconds to wait at most.
+    """
+    look = "systemctl -q is-active fail2ban && fail2ban-client status | grep -o '[0-9]*$' && nft list sets"
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        jails, _, sets = host.run(["sh", "-c", look], check=False).stdout.partition("\n")
+        if sets.count("set addr") == 2 * int(jails or 0):
+            return
+        time.sleep(0.2)
 
 
 def _changes(run: Run) -> set[Change]:
