@@ -1,14 +1,16 @@
 """Look at the repositories of the database's backups, and act on them."""
 
+import contextlib
 import json
 import os
+import pathlib
 
 from salt.exceptions import CommandExecutionError
 
 import mailhost_backup
 import mailhost_postgres
 
-__all__ = ["archive", "drill", "info", "make_stanza", "run"]
+__all__ = ["archive", "drill", "end_tail", "info", "make_stanza", "make_tail", "run", "tail", "tail_there"]
 
 
 def archive():
@@ -84,6 +86,90 @@ def run(*words):
         salt-ssh mail mailhost_backup.run backup
     """
     return __salt__["mailhost_run.program"]([mailhost_backup.TOOL, *words], timeout=6 * 3600)
+
+
+def tail():
+    """Return the role and the slot of what takes WAL as it is written; None while PostgreSQL does not run.
+
+    Raises CommandExecutionError with its words.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_backup.tail
+    """
+    there = __salt__["mailhost_postgres.container"]()
+    if not there or there["status"] != "running":
+        return None
+    return __salt__["mailhost_postgres.sql"](mailhost_backup.TAIL_QUESTION)
+
+
+def make_tail(changes):
+    """Make role and slot. Params: changes, those of ``mailhost_backup.plan_tail``.
+
+    Raises CommandExecutionError with PostgreSQL's words.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_backup.make_tail '{"slot": {}}'
+    """
+    __salt__["mailhost_postgres.sql"](mailhost_backup.tail_sql(changes))
+
+
+def tail_there(directory):
+    """Return what there is of a receiver: its unit, its slot, and WAL in its directory.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_backup.tail_there /opt/postgres/wal_tail
+    """
+    return {
+        "unit": os.path.exists(mailhost_backup.RECEIVER_FILE),
+        "slot": os.path.isdir(mailhost_backup.SLOT),
+        "wal": bool(_wal(directory)),
+    }
+
+
+def end_tail(directory, there):
+    """Stop the receiver, drop its slot and role, and remove its unit and the WAL that it took.
+
+    directory, there
+        Where its WAL is, and what ``tail_there`` found.
+
+    Raises CommandExecutionError with the words of systemd or PostgreSQL, whose slot it keeps as long as it does not run.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_backup.end_tail /opt/postgres/wal_tail '{"unit": true, "slot": true, "wal": true}'
+    """
+    act = __salt__["mailhost_service.act"]
+    if there["unit"]:
+        act(mailhost_backup.RECEIVER, "stop", "disable")
+    if there["unit"] or there["slot"]:
+        __salt__["mailhost_postgres.sql"](mailhost_backup.NO_TAIL_SQL)
+    if there["unit"]:
+        # Last of what a run that was cut off is recognised by.
+        __salt__["mailhost_file.remove"](mailhost_backup.RECEIVER_FILE)
+        act(mailhost_backup.RECEIVER, "daemon-reload")
+    for path in _wal(directory):
+        path.unlink()
+    # A disk's own directory stays, and so does one with something else in it.
+    for place in (f"{directory}/left", directory):
+        with contextlib.suppress(OSError):
+            os.rmdir(place)
+
+
+def _wal(directory):
+    """Return the files of a receiver in its directory."""
+    places = (pathlib.Path(directory), pathlib.Path(directory, "left"))
+    return [path for place in places for path in place.glob("*") if mailhost_backup.WAL_FILE.fullmatch(path.name)]
 
 
 def _pgbackrest(image, uid, words):

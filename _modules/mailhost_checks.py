@@ -434,7 +434,8 @@ def backups():
     image = mailhost_postgres.own_image(__pillar__["postgres"]["image"])
     uid = mailhost_storage.image_uid(__pillar__["postgres"]["image"])
     info = __salt__["mailhost_backup.info"](image, uid)
-    timers = {unit: __salt__["mailhost_service.look"](unit) for unit in mailhost_backup.TIMERS}
+    units = [*mailhost_backup.TIMERS, *([mailhost_backup.RECEIVER] if __pillar__["backup"]["tail"]["enabled"] else [])]
+    timers = {unit: __salt__["mailhost_service.look"](unit) for unit in units}
     drill, now = __salt__["mailhost_backup.drill"](), datetime.datetime.now(datetime.UTC)
     failures, besides, evidence = mailhost_backup.judge(__pillar__["backup"], server, info, timers, drill, now)
     if failures:

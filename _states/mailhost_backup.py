@@ -8,7 +8,7 @@ import mailhost_backup
 import mailhost_forecast
 from mailhost_result import explained, outcome
 
-__all__ = ["backed_up", "drilled", "kept", "stanza"]
+__all__ = ["backed_up", "drilled", "kept", "not_streamed", "stanza", "streamed"]
 
 
 @explained
@@ -103,6 +103,37 @@ def drilled(name, max_age_hours):
     changes = {"drill": {"old": wrong, "new": "passed"}} if wrong else {}
     return outcome(
         (__opts__, __context__), name, changes, lambda: __salt__["mailhost_backup.run"]("drill"), "there is a proof"
+    )
+
+
+@explained
+def streamed(name):
+    """Let what takes WAL as it is written have a role to connect as, and a slot that keeps WAL for it."""
+    changes = mailhost_backup.plan_tail(__salt__["mailhost_backup.tail"]())
+    return outcome(
+        (__opts__, __context__),
+        name,
+        changes,
+        lambda: __salt__["mailhost_backup.make_tail"](changes),
+        "they are there",
+    )
+
+
+@explained
+def not_streamed(name, directory):
+    """Let nothing take WAL as it is written, and no slot keep WAL for it.
+
+    directory
+        Where it went to.
+    """
+    there = __salt__["mailhost_backup.tail_there"](directory)
+    changes = mailhost_backup.plan_no_tail(there)
+    return outcome(
+        (__opts__, __context__),
+        name,
+        changes,
+        lambda: __salt__["mailhost_backup.end_tail"](directory, there),
+        "there is nothing of it",
     )
 
 

@@ -34,9 +34,11 @@ MODULES = (
     "pgbackrest",
     "plan",
     "proofs",
+    "receiver",
     "recovery",
     "restore",
     "scratch",
+    "tail",
     "times",
     "verify",
 )
@@ -52,6 +54,13 @@ SERVICES = {
 }
 TIMERS = tuple(f"mailhost-pg-{name}.timer" for name in SERVICES)
 FAILED = "mailhost-pg-failed@.service"
+RECEIVER = "mailhost-pg-tail.service"
+RECEIVER_CONTAINER = "mailserver-postgres-tail"
+RECEIVER_FILE = f"{SYSTEMD}/{RECEIVER}"
+# What pg_receivewal writes.
+WAL_FILE = re.compile(r"[0-9A-F]{24}(\.partial)?|[0-9A-F]{8}\.history(\.tmp)?")
+# PostgreSQL's own note of the slot.
+SLOT = f"{mailhost_postgres.DATA}/pg_replslot/{mailhost_postgres.TAIL}"
 
 
 def secrets(backup: Mapping[str, Any]) -> dict[str, str]:
@@ -100,6 +109,8 @@ def settings(pillar: Mapping[str, Any], uid: int) -> dict[str, Any]:
         "marker": mailhost_postgres.MARKER,
         "archive": ARCHIVE,
         "backups": BACKUPS,
+        "sockets": mailhost_postgres.SOCKETS,
+        "tail": backup["tail"]["directory"] if backup["tail"]["enabled"] else None,
         "stanza": mailhost_postgres.STANZA,
         "database": mailhost_postgres.DATABASE,
         "state": STATE,
@@ -213,7 +224,73 @@ def units(backup: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
         context = {"name": name, "title": title, "tool": TOOL, "when": when, "lines": lines.get(name, [])}
         found[f"mailhost-pg-{name}.service"] = ("service", context)
         found[f"mailhost-pg-{name}.timer"] = ("timer", context)
+    if backup["tail"]["enabled"]:
+        found[RECEIVER] = (
+            RECEIVER,
+            {"tool": TOOL, "container": RECEIVER_CONTAINER, "directory": backup["tail"]["directory"]},
+        )
     return found
+
+
+_SLOT = f"from pg_replication_slots where slot_name = '{mailhost_postgres.TAIL}'"
+# What the server says of the role and the slot of the receiver of WAL, in one row.
+TAIL_QUESTION = f"""select json_build_object(
+    'role', (select json_build_object('login', rolcanlogin, 'replication', rolreplication, 'superuser', rolsuper,
+        'createdb', rolcreatedb, 'createrole', rolcreaterole, 'bypassrls', rolbypassrls, 'password',
+        rolpassword is not null, 'connections', rolconnlimit, 'member',
+        exists (select from pg_auth_members where member = oid)) from pg_authid where rolname = '{mailhost_postgres.TAIL}'),
+    'slot', exists (select {_SLOT}))"""
+_DONE = "select json_build_object('done', true)"
+_ROLE = {
+    "login": True,
+    "replication": True,
+    "superuser": False,
+    "createdb": False,
+    "createrole": False,
+    "bypassrls": False,
+    "password": False,
+    # The one before may not have been missed yet when it connects again.
+    "connections": 2,
+    "member": False,
+}
+
+
+def plan_tail(found: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the changes that let a receiver of WAL connect. Params: found, the answer to ``TAIL_QUESTION``."""
+    role, slot = (found["role"], found["slot"]) if found else (None, False)
+    changes: dict[str, Any] = {}
+    if role != _ROLE:
+        changes["role"] = {"old": "with other rights" if role else None, "new": "for replication only"}
+    if not slot:
+        changes["slot"] = {"old": None, "new": mailhost_postgres.TAIL}
+    return changes
+
+
+def tail_sql(changes: Mapping[str, Any]) -> str:
+    """Return the statements that make the changes of ``plan_tail``."""
+    name, said = mailhost_postgres.TAIL, []
+    if "role" in changes:
+        # It owns nothing: what is wrong about it goes with it.
+        said += [f"drop role if exists {name}", f"create role {name} login replication connection limit 2"]
+    if "slot" in changes:
+        # WAL is kept from the last checkpoint on. The receiver may have made it meanwhile.
+        made = f"perform pg_create_physical_replication_slot('{name}', true)"
+        said.append(f"do $$ begin if not exists (select {_SLOT}) then {made}; end if; end $$")
+    return ";\n".join([*said, _DONE])
+
+
+def plan_no_tail(there: Mapping[str, bool]) -> dict[str, Any]:
+    """Return the changes that end what takes WAL as it is written. Params: there, what is there of it."""
+    return {name: {"old": "there", "new": None} for name, found in there.items() if found}
+
+
+# A slot that is read cannot be dropped; its reader has been stopped just now.
+NO_TAIL_SQL = f"""do $$ begin
+    perform pg_terminate_backend(active_pid, 5000) {_SLOT} and active_pid is not null;
+    perform pg_drop_replication_slot(slot_name) {_SLOT};
+end $$;
+drop role if exists {mailhost_postgres.TAIL};
+{_DONE}"""
 
 
 def parse_drills(text: str) -> dict[str, Any] | None:
@@ -245,11 +322,15 @@ def judge_drill(drill: Mapping[str, Any] | None, max_age_hours: int, now: dateti
 
 # What the server says of its archiver, in one row. A segment that is not archived yet has a file *.ready. What was
 # archived is not asked: the server forgets it in a crash.
-QUESTION = """select json_build_object(
+QUESTION = f"""select json_build_object(
     'mode', current_setting('archive_mode'),
     'failed', case when last_failed_time > coalesce(last_archived_time, '-infinity') then last_failed_wal end,
     'waiting', (select count(*) from pg_ls_archive_statusdir()
-        where name like '%.ready' and modification < now() - interval '1 minute')) from pg_stat_archiver"""
+        where name like '%.ready' and modification < now() - interval '1 minute'),
+    'slot', (select json_build_object('active', active, 'status', wal_status,
+        'idle', extract(epoch from now() - (to_jsonb(s)->>'inactive_since')::timestamptz),
+        'behind', pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn))
+        from pg_replication_slots s where slot_name = '{mailhost_postgres.TAIL}')) from pg_stat_archiver"""
 
 
 def judge_archiver(server: Mapping[str, Any]) -> list[str]:
@@ -262,6 +343,21 @@ def judge_archiver(server: Mapping[str, Any]) -> list[str]:
     if server["waiting"]:
         failures.append(f"{server['waiting']} segments have waited for the archive for more than a minute")
     return failures
+
+
+# A receiver that lost its connection is back before that.
+IDLE_SECONDS = 60
+
+
+def judge_tail(slot: Mapping[str, Any] | None) -> str | None:
+    """Return in words why WAL is not taken as it is written. Params: slot, of the answer to ``QUESTION``."""
+    if slot is None:
+        return "WAL is not streamed: its slot is not there"
+    if slot["status"] not in ("reserved", "extended"):
+        return f"WAL is not streamed: its slot is {slot['status'] or 'lost'}"
+    if not slot["active"] and (slot["idle"] is None or slot["idle"] > IDLE_SECONDS):
+        return "WAL is not streamed: nobody reads its slot"
+    return None
 
 
 def judge(
@@ -294,6 +390,10 @@ def judge(
     ]
     failures += judge_archiver(server)
     seen = []
+    if backup["tail"]["enabled"]:
+        if why := judge_tail(server["slot"]):
+            failures.append(why)
+        seen.append(f"WAL is streamed into {backup['tail']['directory']}")
     for number in (1, 2) if backup["offsite"]["type"] else (1,):
         mine = [row for row in info["backups"] if row["database"]["repo-key"] == number]
         why = info["repositories"].get(number, {}).get("why")

@@ -796,10 +796,25 @@ class Alarms:
 
 
 @dataclasses.dataclass(frozen=True)
+class Tail:
+    """WAL as it is written, before its segment is full and archived."""
+
+    enabled: bool = key(
+        flag, "whether a receiver takes WAL as it is written, so that a loss of the data costs next to nothing", False
+    )
+    directory: str = key(
+        text_matching(r"/(opt|srv|mnt|media)(/\w[\w.-]*)+", "the path of a directory below /opt, /srv, /mnt or /media"),
+        "where to; on another disk than the data it outlives that disk",
+        "/opt/postgres/wal_tail",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Backup:
     """Backups of the database."""
 
     offsite: Offsite = section(Offsite, "a second repository on another machine")
+    tail: Tail = section(Tail, "WAL as it is written, before its segment is archived")
     drill: Drill = section(Drill, "the daily restore that proves the backups")
     alarms: Alarms = section(Alarms, "when `mailhost-pg check` warns; at twice that it is critical")
     at: str = key(time_of_day, "when a base backup is made each day", "02:00")
@@ -948,6 +963,8 @@ def _firewall_contradictions(pillar: Pillar) -> list[str]:
     ]
 
 
+# Where databases, archive and backups are, as mailhost_storage has it.
+DATABASES = "/opt/postgres"
 # What each kind of repository needs, and has.
 OFFSITE = {
     "sftp": ("host", "user", "private_key", "host_keys"),
@@ -956,7 +973,7 @@ OFFSITE = {
 
 
 def _backup_contradictions(pillar: Pillar) -> list[str]:
-    """Return what is wrong about the second repository, and about the image that has to have pgBackRest."""
+    """Return what is wrong about repository, place and image of backups."""
     offsite, found = pillar.backup.offsite, []
     for kind, names in OFFSITE.items():
         given = [name for name in names if getattr(offsite, name) is not None]
@@ -968,6 +985,12 @@ def _backup_contradictions(pillar: Pillar) -> list[str]:
         found.append("backup.offsite.ca: is for s3, which is not backup.offsite.type")
     if offsite.type and not offsite.cipher_pass:
         found.append("backup.offsite.cipher_pass: is missing: what leaves the host is encrypted")
+    tail = pillar.backup.tail.directory
+    if tail != f"{DATABASES}/wal_tail" and any(
+        f"{tail}/".startswith(f"{taken}/") or f"{taken}/".startswith(f"{tail}/")
+        for taken in (DATABASES, "/opt/mail_server")
+    ):
+        found.append(f"backup.tail.directory: {tail} is where the database's own directories are: take one elsewhere")
     if "alpine" in pillar.postgres.image.partition("@")[0].rpartition(":")[2]:
         found.append(
             f"postgres.image: {pillar.postgres.image} is of Alpine, which apt cannot bring pgBackRest into: take one "

@@ -27,6 +27,8 @@ SOCKETS = "/run/mailserver-postgres"
 # pgBackRest's settings and secrets, and what it calls the cluster.
 PGBACKREST = f"{PROJECT}/pgbackrest"
 STANZA = "mail"
+# The role and the slot of what takes WAL as it is written.
+TAIL = "mailhost_tail"
 TMPFILES = "/etc/tmpfiles.d/mailserver-postgres.conf"
 CONTAINER = "mailserver-postgres"
 UNIT = "mailserver-postgres.service"
@@ -91,6 +93,7 @@ def context(pillar: Mapping[str, Any], uid: int) -> dict[str, Any]:
         "roles": list(ROLES),
         "archive_timeout": pillar["backup"]["archive_timeout"],
         "stanza": STANZA,
+        "tail": TAIL if pillar["backup"]["tail"]["enabled"] else None,
     }
 
 
@@ -292,6 +295,8 @@ def judge(pillar: Mapping[str, Any], server: Mapping[str, Any], sockets: str, cl
     failures += [f"pg_hba.conf: {error}" for error in server["errors"] or ()]
     vpn = mailhost_vpn.addresses(pillar["vpn"])
     rules = ["local all postgres peer"]
+    if pillar["backup"]["tail"]["enabled"]:
+        rules.append(f"local replication {TAIL} peer")
     for network in map(ipaddress.ip_network, mailhost_vpn.networks(vpn)):
         who = f"hostssl {DATABASE} {','.join(ROLES)}"
         rules.append(f"{who} {network.network_address} {network.netmask} scram-sha-256")

@@ -10,7 +10,21 @@ from mailhost_sls import state, task
 def run():
     """The operator's tool, its timers, and then what the timers would make first."""
     wanted, image = __pillar__["backup"], __pillar__["postgres"]["image"]
-    uid, units = mailhost_storage.image_uid(image), backup.units(wanted)
+    uid, units, tail = mailhost_storage.image_uid(image), backup.units(wanted), wanted["tail"]
+    taken = {
+        "Backups: role and slot of WAL's receiver": state("mailhost_backup.streamed"),
+        "Backups: where WAL is streamed to": state(
+            "mailhost_file.directories", paths={tail["directory"]: f"{uid}:root 0750"}
+        ),
+        f"Backups: {backup.RECEIVER} runs": state(
+            "mailhost_service.running",
+            name=backup.RECEIVER,
+            restart_after=[f"{backup.LIBRARY}/mailhost_pg", backup.SETTINGS, backup.RECEIVER_FILE],
+        ),
+    }
+    not_taken = {
+        "Backups: WAL is not streamed": state("mailhost_backup.not_streamed", directory=tail["directory"]),
+    }
     return task(
         __sls__,
         {
@@ -50,6 +64,7 @@ def run():
                 )
                 for unit, (source, context) in units.items()
             },
+            **(taken if tail["enabled"] else not_taken),
             "Backups: a base backup": state(
                 "mailhost_backup.backed_up",
                 image=mailhost_postgres.own_image(image),

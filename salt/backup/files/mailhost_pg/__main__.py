@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from . import backup, check, config, drill, export, hook, restore, verify
+from . import backup, check, config, drill, export, hook, receiver, restore, verify
 
 # Each has options(parser), and main(config, asked), which returns the exit code.
 COMMANDS = {
@@ -16,6 +16,7 @@ COMMANDS = {
     "drill": (drill, "restore the newest backup where nobody is disturbed, and file the proof"),
     "check": (check, "say whether backups and archiving are in order (0 yes, 1 warning, 2 no)"),
     "verify": (verify, "read every file of the repositories and compare its checksum"),
+    "tail": (receiver, "take WAL as the server writes it, until it is ended: the unit mailhost-pg-tail does this"),
     "failed": (hook, "tell the operator's hook that a unit failed"),
 }
 

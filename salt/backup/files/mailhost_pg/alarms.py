@@ -48,7 +48,9 @@ def judge(facts: dict[str, Any], limits: dict[str, Any], max_age_hours: int) -> 
     found.append(_pg_wal(facts["pg_wal_bytes"], (server or {}).get("max_wal_bytes", 1 << 30), limits["pg_wal_mb"]))
     if server:
         found.append(_archiver(server["archiver"], facts["wal_age"], limits["wal_age_minutes"]))
-        found += [_slot(slot, limits["pg_wal_mb"]) for slot in server["slots"]]
+        found += [_slot(slot, limits) for slot in server["slots"]]
+        if facts["tail"] and facts["tail"] not in [slot["name"] for slot in server["slots"]]:
+            found.append(Finding(f"slot {facts['tail']}", CRITICAL, "is not there: WAL is not taken as it is written"))
     found += [_disk(disk, limits["disk_free_percent"]) for disk in facts["disks"]]
     found.append(_drill(facts["drill"], facts["now"], max_age_hours))
     found.append(_clock(facts))
@@ -122,10 +124,12 @@ def _pg_wal(size: int | None, most: int, megabytes: float) -> Finding:
     return Finding("pg_wal", _level(beyond, megabytes), words)
 
 
-def _slot(slot: dict[str, Any], megabytes: float) -> Finding:
+def _slot(slot: dict[str, Any], limits: dict[str, Any]) -> Finding:
     behind = (slot["behind"] or 0) / _MB
     level = {"reserved": OK, "extended": WARNING}.get(slot["status"], CRITICAL)
-    level = max(level, OK if slot["active"] else WARNING, _level(behind, megabytes))
+    level = max(level, _level(behind, limits["pg_wal_mb"]))
+    if not slot["active"]:
+        level = max(level, CRITICAL if (slot["idle"] or 0) / 60 > limits["wal_age_minutes"] else WARNING)
     reader = "is read" if slot["active"] else "has no reader"
     return Finding(f"slot {slot['name']}", level, f"{reader}, {behind:.0f} MB behind, {slot['status'] or 'lost'}")
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from . import alarms, container, drill, heartbeat, metrics, pgbackrest, proofs, scratch
+from . import alarms, container, drill, heartbeat, metrics, pgbackrest, proofs, receiver, scratch
 from .config import Config, Failed, Refused, alone
 
 # What the last scheduled check saw of the clocks.
@@ -27,7 +27,8 @@ QUESTION = """SELECT json_build_object(
         'last_archived', extract(epoch FROM last_archived_time), 'last_failed_wal', last_failed_wal,
         'last_failed', extract(epoch FROM last_failed_time)) FROM pg_stat_archiver),
     'slots', (SELECT coalesce(json_agg(json_build_object('name', slot_name, 'active', active, 'status', wal_status,
-        'behind', pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn))), '[]') FROM pg_replication_slots))"""
+        'idle', extract(epoch FROM now() - (to_jsonb(s)->>'inactive_since')::timestamptz),
+        'behind', pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn))), '[]') FROM pg_replication_slots s))"""
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +106,8 @@ def look(config: Config, beat: bool) -> dict[str, Any]:
         "archive_bytes": scratch.size(config.archive),
         "waiting": _waiting(config.data / "pg_wal/archive_status", now),
         "pg_wal_bytes": scratch.size(config.data / "pg_wal") if (config.data / "pg_wal").is_dir() else None,
-        "disks": _disks([config.data, config.archive, config.backups]),
+        "tail": receiver.SLOT if config.tail else None,
+        "disks": _disks([config.data, config.archive, config.backups, *([config.tail] if config.tail else [])]),
         "drill": proof,
         "step": clocks["step"],
         "newest_time": max([*times, (server or {}).get("beat") or 0, (proof or {}).get("time", 0), clocks["before"]]),

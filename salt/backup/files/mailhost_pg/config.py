@@ -29,7 +29,8 @@ class Config:
     image is the container's, uid PostgreSQL's in it; data, archive and backups are directories of the host, state one
     of the tool's own, project Compose's, marker the file with the system identifier of the cluster that may be started;
     retention_days, archive_timeout (seconds) and offsite (kind of the second repository, or None) as in the pillar;
-    drill, alarms and hook too.
+    drill, alarms and hook too; sockets is the directory with the server's; tail the one that WAL goes to as it is written,
+    or None.
     """
 
     image: str
@@ -41,6 +42,8 @@ class Config:
     marker: Path
     archive: Path
     backups: Path
+    sockets: Path
+    tail: Path | None
     stanza: str
     database: str
     state: Path
@@ -63,7 +66,7 @@ def load(path: Path = SETTINGS) -> Config:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         for field in dataclasses.fields(Config):
-            if field.type == "Path":
+            if field.type in ("Path", "Path | None") and found[field.name] is not None:
                 found[field.name] = Path(found[field.name])
         return Config(**found)
     except (OSError, ValueError, KeyError, TypeError) as error:

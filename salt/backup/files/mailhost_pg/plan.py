@@ -22,6 +22,8 @@ from .pgbackrest import Backup
 _SEGMENT = 1 << 24
 _SEGMENT_FILE = re.compile(r"(?:^|/)([0-9A-F]{24})-([0-9a-f]{40})(?:\.\w+)?$")
 _HISTORY_FILE = re.compile(r"(?:^|/)([0-9A-F]{8})\.history$")
+# In place of the SHA-1 of a segment that the host has and the archive has not.
+LOCAL = "local"
 # Note on the backup that a restore ends with: when its line came into use, in seconds since 1970.
 LIVE_SINCE = "live-since"
 
@@ -60,7 +62,7 @@ class Chosen:
     target: Target
     backup: Backup
     line: Line
-    path: Mapping[str, str]  # name and SHA-1 of the segments from the backup's first one on, "" for those on the host
+    path: Mapping[str, str]  # name and SHA-1 of the segments from the backup's first one on, "" or LOCAL on the host
     missing: str | None  # the segment that is missing although there are later ones
     until: float | None  # when the line was left, None while it is in use
     before: int | None = None  # LSN that is not passed: the line left there had nothing archived
@@ -108,10 +110,14 @@ def parse_history(text: str) -> tuple[tuple[int, int], ...]:
     return tuple((int(row[0]), parse_lsn(row[1])) for row in rows)
 
 
-def with_local(archive: Segments, names: Iterable[str]) -> Segments:
-    """Return an archive with segments of the host's own pg_wal that are not in it, of which no SHA-1 is known."""
+def with_local(archive: Segments, names: Iterable[str], digest: str = "") -> Segments:
+    """Return an archive with segments of the host's own that are not in it, of which no SHA-1 is known.
+
+    digest
+        What stands in its place: LOCAL for those that are known to be whole.
+    """
     found = (segment_number(name) for name in names if re.fullmatch("[0-9A-F]{24}", name))
-    return dataclasses.replace(archive, sums={**dict.fromkeys(found, ""), **archive.sums})
+    return dataclasses.replace(archive, sums={**dict.fromkeys(found, digest), **archive.sums})
 
 
 def lines(

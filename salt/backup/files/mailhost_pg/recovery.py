@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from . import container, pgbackrest, plan, times
+from . import container, pgbackrest, plan, tail, times
 from .config import Config, Failed, Refused
 
 # In the new directory while it is recovered.
@@ -37,14 +37,19 @@ case $1 in
     *)
         sum=$(sed -n "s/^$1 //p" $list)
         [ -n "$sum" ] || exit 1
-        if [ "$sum" = local ]; then cp "/old-wal/$1" "$2" && exit 0; exit 200; fi
+        if [ "$sum" = local ]; then
+            # The one that was not finished is called so by pg_receivewal.
+            for file in /old-wal/*/"$1" /old-wal/*/"$1.partial"; do
+                if [ -f "$file" ]; then cp "$file" "$2" && exit 0; exit 200; fi
+            done
+        fi
         ;;
 esac
 pgbackrest --stanza={stanza} --repo={repository} --no-archive-async archive-get "$1" "$2"
 rc=$?
 [ $rc -le 1 ] || {{ echo "mailhost-pg: $1 cannot be read from repository {repository}" >&2; exit 200; }}
 if [ $rc = 1 ] && [ -n "$sum" ]; then echo "mailhost-pg: $1 went missing in repository {repository}" >&2; exit 200; fi
-if [ -n "$sum" ] && [ "$(sha1sum <"$2")" != "$sum  -" ]; then
+if [ -n "$sum" ] && [ "$sum" != local ] && [ "$(sha1sum <"$2")" != "$sum  -" ]; then
     echo "mailhost-pg: $1 is damaged in repository {repository}" >&2
     exit 200
 fi
@@ -77,14 +82,14 @@ DATA = "/var/lib/postgresql/data"
 class Found:
     """What a repository has: the cluster's system identifier, backups, time lines as they came into use, segments.
 
-    wal is the pg_wal that some of the segments are in.
+    wal are the directories of the host that some of the segments are in.
     """
 
     cluster: str
     backups: list[pgbackrest.Backup]
     lines: list[plan.Line]
     archive: plan.Segments
-    wal: Path | None
+    wal: tuple[Path, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,12 +121,16 @@ def look(config: Config, repository: int, stopped: Path | None = None) -> Found:
     # A stanza that was made for another cluster later has a directory of its own, with the next number.
     place = max((name for name in listing if re.fullmatch(r"\d+-\d+", name)), key=lambda name: int(name.split("-")[1]))
     archive = plan.parse_archive({name: entry for name, entry in listing.items() if name.startswith(f"{place}/")})
-    wal = stopped / "pg_wal" if stopped and identifier(stopped) == there.cluster else None
-    if wal:
-        archive = plan.with_local(archive, os.listdir(wal))
+    wal = [stopped / "pg_wal"] if stopped and identifier(stopped) == there.cluster else []
+    archive = plan.with_local(archive, [name for place in wal for name in os.listdir(place)])
+    for place in tail.places(config):
+        names, had = tail.readable(place, there.cluster), len(archive.sums)
+        archive = plan.with_local(archive, [name for name, whole in names.items() if whole], plan.LOCAL)
+        archive = plan.with_local(archive, names)
+        wal += [place] if len(archive.sums) > had else []
     texts = _histories(config, repository, f"{_archive(config)}/{place}", sorted(archive.histories))
     ancestors = {line: plan.parse_history(text) for line, text in texts.items()}
-    return Found(there.cluster, backups, plan.lines(backups, archive, ancestors), archive, wal)
+    return Found(there.cluster, backups, plan.lines(backups, archive, ancestors), archive, tuple(wal))
 
 
 def recover(
@@ -131,7 +140,7 @@ def recover(
     directory: Path,
     name: str,
     *,
-    wal: Path | None = None,
+    wal: Sequence[Path] = (),
     keep: bool = False,
     options: Sequence[str] = (),
     seconds: float = math.inf,
@@ -143,7 +152,7 @@ def recover(
     name
         The container's name.
     wal
-        A pg_wal of the same cluster that the plan was made with.
+        Directories of the host with WAL of the same cluster that the plan was made with.
     keep
         Whether the cluster is to go into service: what it starts anew is then marked for the archive.
     options
@@ -155,7 +164,8 @@ def recover(
     """
     directory.mkdir(mode=0o700)
     os.chown(directory, config.uid, 0)
-    mounts = [f"--name={name}", *options, *([f"--volume={wal}:/old-wal:ro"] if wal else [])]
+    mounts = [f"--name={name}", *options]
+    mounts += [f"--volume={place}:/old-wal/{number}:ro" for number, place in enumerate(wal)]
     label = chosen.backup.label
     try:
         # Without the time line it refuses a backup that is not in the past of the newest one.
@@ -252,7 +262,7 @@ def _prepare(config: Config, repository: int, chosen: plan.Chosen, directory: Pa
     """Put what the recovery needs into the directory."""
     tools = directory / _TOOLS
     tools.mkdir(mode=0o755)
-    rows = [f"{name} {digest or 'local'}\n" for name, digest in chosen.path.items()]
+    rows = [f"{name} {digest or plan.LOCAL}\n" for name, digest in chosen.path.items()]
     files = {
         "get": _GET.format(tools=_TOOLS, stanza=config.stanza, repository=repository),
         "segments": "".join(rows),

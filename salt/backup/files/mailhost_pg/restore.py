@@ -127,7 +127,7 @@ def _sentence(config: Config, asked: argparse.Namespace, found: recovery.Found, 
     if asked.repository != 1:
         said += f" in repository {asked.repository}"
     if found.wal:
-        said += f" and of {found.wal}"
+        said += f" and of {' and '.join(map(str, found.wal))}"
     said += f" into {_new(config)}"
     if marker != found.cluster:
         said += f", cluster {found.cluster} in place of {marker or 'none'}"
