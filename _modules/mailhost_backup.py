@@ -141,7 +141,7 @@ def end_tail(directory, there):
     directory, there
         Where its WAL is, and what ``tail_there`` found.
 
-    Raises CommandExecutionError with the words of systemd or PostgreSQL, whose slot it keeps as long as it does not run.
+    Raises CommandExecutionError with the words of systemd, or of PostgreSQL, which has to run.
 
     CLI Example:
 

@@ -236,12 +236,13 @@ _SLOT = f"from pg_replication_slots where slot_name = '{mailhost_postgres.TAIL}'
 # What the server says of the role and the slot of the receiver of WAL, in one row.
 TAIL_QUESTION = f"""select json_build_object(
     'role', (select json_build_object('login', rolcanlogin, 'replication', rolreplication, 'superuser', rolsuper,
-        'createdb', rolcreatedb, 'createrole', rolcreaterole, 'bypassrls', rolbypassrls, 'password',
-        rolpassword is not null, 'connections', rolconnlimit, 'member',
-        exists (select from pg_auth_members where member = oid)) from pg_authid where rolname = '{mailhost_postgres.TAIL}'),
+        'createdb', rolcreatedb, 'createrole', rolcreaterole, 'bypassrls', rolbypassrls,
+        'password', rolpassword is not null, 'connections', rolconnlimit,
+        'member', exists (select from pg_auth_members where member = oid))
+        from pg_authid where rolname = '{mailhost_postgres.TAIL}'),
     'slot', exists (select {_SLOT}))"""
 _DONE = "select json_build_object('done', true)"
-_ROLE = {
+ROLE = {
     "login": True,
     "replication": True,
     "superuser": False,
@@ -259,7 +260,7 @@ def plan_tail(found: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the changes that let a receiver of WAL connect. Params: found, the answer to ``TAIL_QUESTION``."""
     role, slot = (found["role"], found["slot"]) if found else (None, False)
     changes: dict[str, Any] = {}
-    if role != _ROLE:
+    if role != ROLE:
         changes["role"] = {"old": "with other rights" if role else None, "new": "for replication only"}
     if not slot:
         changes["slot"] = {"old": None, "new": mailhost_postgres.TAIL}

@@ -963,8 +963,8 @@ def _firewall_contradictions(pillar: Pillar) -> list[str]:
     ]
 
 
-# Where databases, archive and backups are, as mailhost_storage has it.
-DATABASES = "/opt/postgres"
+# Where databases, archive and backups are, and the projects of Compose, as mailhost_storage has it.
+TAKEN = ("/opt/postgres", "/opt/mail_server")
 # What each kind of repository needs, and has.
 OFFSITE = {
     "sftp": ("host", "user", "private_key", "host_keys"),
@@ -986,10 +986,7 @@ def _backup_contradictions(pillar: Pillar) -> list[str]:
     if offsite.type and not offsite.cipher_pass:
         found.append("backup.offsite.cipher_pass: is missing: what leaves the host is encrypted")
     tail = pillar.backup.tail.directory
-    if tail != f"{DATABASES}/wal_tail" and any(
-        f"{tail}/".startswith(f"{taken}/") or f"{taken}/".startswith(f"{tail}/")
-        for taken in (DATABASES, "/opt/mail_server")
-    ):
+    if tail != Tail.directory and any(f"{tail}/".startswith(f"{taken}/") for taken in TAKEN):
         found.append(f"backup.tail.directory: {tail} is where the database's own directories are: take one elsewhere")
     if "alpine" in pillar.postgres.image.partition("@")[0].rpartition(":")[2]:
         found.append(

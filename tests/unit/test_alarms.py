@@ -40,6 +40,7 @@ def facts(**change: Any) -> dict[str, Any]:
         "archive_bytes": 2600960,
         "waiting": [],
         "pg_wal_bytes": 80 * MB,
+        "tail": None,
         "disks": [{"path": "/opt/postgres/data", "free": 83.0, "free_inodes": 100.0}],
         "drill": {"finished": "x", "passed": True, "found": [], "time": NOW - HOUR, "rpo_seconds": 4.0, "rto_seconds": 2.0},
         "step": None,
@@ -61,7 +62,7 @@ def archiver(**change: Any) -> dict[str, Any]:
 
 def slot(**change: Any) -> dict[str, Any]:
     """Return the server's part with one slot."""
-    return {"slots": [{"name": "tail", "active": True, "status": "reserved", "behind": 0, **change}]}
+    return {"slots": [{"name": "tail", "active": True, "status": "reserved", "behind": 0, "idle": None, **change}]}
 
 
 def repository(number: int = 1, **change: Any) -> dict[str, Any]:
@@ -109,7 +110,10 @@ def test_a_host_in_order_has_no_alarm() -> None:
         ({"pg_wal_bytes": 2049 * MB}, "pg_wal", 1, "2049 MB, and max_wal_size is 1024 MB"),
         ({"pg_wal_bytes": 3073 * MB}, "pg_wal", 2, "3073 MB"),
         ({"pg_wal_bytes": None}, "pg_wal", 2, "there is no pg_wal"),
-        ({"server": slot(active=False)}, "slot tail", 1, "has no reader, 0 MB behind, reserved"),
+        ({"server": slot(active=False, idle=60.0)}, "slot tail", 1, "has no reader, 0 MB behind, reserved"),
+        ({"server": slot(active=False, idle=16 * 60.0)}, "slot tail", 2, "has no reader"),
+        ({"server": slot(behind=2049 * MB)}, "slot tail", 2, "is read, 2049 MB behind"),
+        ({"tail": "tail"}, "slot tail", 2, "is not there: WAL is not taken as it is written"),
         ({"server": slot(behind=1025 * MB)}, "slot tail", 1, "is read, 1025 MB behind"),
         ({"server": slot(status="extended")}, "slot tail", 1, "extended"),
         ({"server": slot(status="lost", active=False, behind=None)}, "slot tail", 2, "lost"),

@@ -48,6 +48,10 @@ def sentences(section: dict[str, Any], **others: Any) -> list[str]:
         ({"offsite": {"bucket": "b"}}, "backup.offsite.bucket: is for s3, which is not backup.offsite.type"),
         ({"cipher_pass": PASS, "offsite": {**SFTP, "ca": "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----"}}, "backup.offsite.ca: is for s3"),
         ({"offsite": {"host": "a b"}}, "backup.offsite.host: 'a b' is not a word without blanks"),
+        ({"tail": {"directory": "/var/mail"}}, "backup.tail.directory: '/var/mail' is not the path of a directory below /opt, /srv, /mnt or /media"),
+        ({"tail": {"directory": "/mnt/../etc"}}, "backup.tail.directory: '/mnt/../etc' is not the path of a directory"),
+        ({"tail": {"directory": "/opt/postgres/data/x"}}, "backup.tail.directory: /opt/postgres/data/x is where the database's own directories are"),
+        ({"tail": {"directory": "/opt/postgres"}}, "backup.tail.directory: /opt/postgres is where the database's own directories are"),
         ({"hook": "mail me"}, "backup.hook: 'mail me' is not the path of a program on the host"),
     ],
 )  # fmt: skip

@@ -29,8 +29,8 @@ class Config:
     image is the container's, uid PostgreSQL's in it; data, archive and backups are directories of the host, state one
     of the tool's own, project Compose's, marker the file with the system identifier of the cluster that may be started;
     retention_days, archive_timeout (seconds) and offsite (kind of the second repository, or None) as in the pillar;
-    drill, alarms and hook too; sockets is the directory with the server's; tail the one that WAL goes to as it is written,
-    or None.
+    drill, alarms and hook too; sockets is the directory with the server's; tail the one that WAL goes to as it is
+    written, or None.
     """
 
     image: str

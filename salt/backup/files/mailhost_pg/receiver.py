@@ -80,10 +80,9 @@ def prepare(config: Config, place: Path) -> None:
     if not server["slot"]:
         container.sql(config, _MAKE)
         server = _ask(config)
-    there = tail.pieces(place)
-    if not tail.follows(there, server["segment"], server["slot"]["kept"]) or any(
-        tail.readable(place, cluster).get(piece.name) is None for piece in there if piece.whole
-    ):
+    there, ours = tail.pieces(place), tail.readable(place, cluster)
+    strange = [piece for piece in there if piece.whole and piece.name not in ours]
+    if strange or not tail.follows(there, server["segment"], server["slot"]["kept"]):
         print(f"the server does not go on with what is in {place}: that is put aside", flush=True)
         tail.put_aside(config, place)
 

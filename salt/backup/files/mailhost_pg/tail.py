@@ -1,7 +1,7 @@
-"""WAL as it was written: what pg_receivewal has put into a directory beside the archive, and what of it is still needed.
+"""WAL as it was written: what pg_receivewal has put into a directory beside the archive, and what of it is needed.
 
-The archive has whole segments only; the tail has the one that is written to as well. In a directory below, left, is what
-a time line that was left had beyond the archive: a later restore may want it.
+The archive has whole segments only; the tail has the one that is written to as well. In a directory below, left, is
+what a time line that was left had beyond the archive: a later restore may want it.
 """
 
 from __future__ import annotations
