@@ -15,6 +15,7 @@ from salt.exceptions import CommandExecutionError
 
 import mailhost_backup
 import mailhost_database
+import mailhost_postgres
 from mailhost_connection import SUPERUSER, connected, driver, words
 from mailhost_database import BACKUP_SCHEMA, EXTENSION_SCHEMA, LOCK, NAME, OWNER, SCHEMA, SOGO_SCHEMA, claim
 
@@ -417,7 +418,8 @@ def claims(address):
         archiver = connection.execute(mailhost_backup.QUESTION).fetchone()[0]
     rows.append(claim("data checksums are on", checksums == "on", checksums))
     rows.append(claim("passwords are kept as SCRAM verifiers", encryption == "scram-sha-256", encryption))
-    rows.append(claim("this is PostgreSQL 17", version.startswith("17."), version))
+    oldest = mailhost_postgres.OLDEST
+    rows.append(claim(f"this is PostgreSQL {oldest} or later", int(version.split(".")[0]) >= oldest, version))
     stuck = mailhost_backup.judge_archiver(archiver)
     rows.append(claim("WAL archiving advances", not stuck, "; ".join(stuck) or "no segment waits for the archive"))
     settings = __salt__["mailhost_file.look"](mailhost_backup.SETTINGS).get("text")

@@ -168,8 +168,9 @@ def make_cluster(image, uid):
         if os.path.exists(new):
             shutil.rmtree(new)
         __salt__["mailhost_file.make_directory"](new, str(uid), "0", "0700")
-        mounted = [f"--user={uid}:{uid}", f"--volume={new}:/new", f"--entrypoint={mailhost_postgres.INITDB[0]}"]
-        __salt__["mailhost_run.program"]([*ALONE, *mounted, image, *mailhost_postgres.INITDB[1:], "/new"])
+        program, *words = mailhost_postgres.initdb(find_image(image)["major"])
+        mounted = [f"--user={uid}:{uid}", f"--volume={new}:/new", f"--entrypoint={program}"]
+        __salt__["mailhost_run.program"]([*ALONE, *mounted, image, *words, "/new"])
         # Before the cluster is in its place: a power cut in between leaves what the next run goes on with.
         made = _identifier(pathlib.Path(new))
         __salt__["mailhost_file.replace"](mailhost_postgres.MARKER, f"{made}\n")

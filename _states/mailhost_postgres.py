@@ -28,7 +28,7 @@ def image(name, image, archive, uid):
 
     def act():
         __salt__["mailhost_postgres.fetch"](image, archive)
-        mailhost_postgres.require_initialised(__salt__["mailhost_postgres.find_image"](image)["major"], image)
+        mailhost_postgres.require_major(__salt__["mailhost_postgres.find_image"](image)["major"], image)
         if (real := __salt__["mailhost_postgres.uid_in"](image)) != uid:
             raise CommandExecutionError(f"postgres.image: PostgreSQL has uid {real} in {image}, not {uid}")
 

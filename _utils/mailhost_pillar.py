@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 import mailhost_hardening
+import mailhost_postgres
 
 REQUIRED = object()
 T = TypeVar("T")
@@ -656,7 +657,7 @@ class Postgres:
     tls: PostgresTls = section(PostgresTls, "a certificate for the server; without one the host makes its own")
     image: str = key(
         container_image,
-        "image of PostgreSQL; with @sha256:… that very one. An image that is there is not fetched again",
+        "image of PostgreSQL 15 or later; with @sha256:… that very one. An image that is there is not fetched again",
         "postgres:17-trixie",
     )
     image_archive: str | None = key(
@@ -988,6 +989,9 @@ def _backup_contradictions(pillar: Pillar) -> list[str]:
     tail = pillar.backup.tail.directory
     if tail != Tail.directory and any(f"{tail}/".startswith(f"{taken}/") for taken in TAKEN):
         found.append(f"backup.tail.directory: {tail} is where the database's own directories are: take one elsewhere")
+    major = mailhost_postgres.major_of_name(pillar.postgres.image)
+    if major and (refused := mailhost_postgres.refuse_major(major, pillar.postgres.image)):
+        found.append(refused)
     if "alpine" in pillar.postgres.image.partition("@")[0].rpartition(":")[2]:
         found.append(
             f"postgres.image: {pillar.postgres.image} is of Alpine, which apt cannot bring pgBackRest into: take one "

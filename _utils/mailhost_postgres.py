@@ -55,20 +55,19 @@ RUN command -v pgbackrest >/dev/null || { apt-get update && \\
 # Says of what an image was built: one of the same name may have been fetched since.
 BASE_LABEL = "mailhost.base"
 
-INITDB = (
-    "initdb",
-    "--username=postgres",
-    "--data-checksums",
-    "--encoding=UTF8",
-    # Sorts by code point whatever the image's C library: another image does not make an index wrong.
-    "--locale-provider=builtin",
-    "--builtin-locale=C.UTF-8",
-    "--locale=C",
-    "--auth-local=peer",
-    "--auth-host=reject",
-)
+# The first major version that knows all the settings (wal_compression by zstd).
+OLDEST = 15
 
 CA_DAYS, DAYS, RENEW_DAYS = 3650, 825, 60
+
+
+def initdb(major: str) -> list[str]:
+    """Return what makes a cluster of a major version, but for its directory."""
+    # Sorts by code point whatever the image's C library: another image does not make an index wrong. PostgreSQL has a
+    # locale of its own from 17 on; the library's C does the same, and knows letters of ASCII only.
+    own = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if int(major) >= 17 else []
+    argv = ["initdb", "--username=postgres", "--data-checksums", "--encoding=UTF8", *own, "--locale=C"]
+    return [*argv, "--auth-local=peer", "--auth-host=reject"]
 
 
 def own_image(image: str) -> str:
@@ -82,6 +81,8 @@ def context(pillar: Mapping[str, Any], uid: int) -> dict[str, Any]:
     vpn, wanted = pillar["vpn"], pillar["postgres"]
     faces = mailhost_vpn.addresses(vpn)
     return {
+        # A tag without a number is the newest's.
+        "alter_system": int(major_of_name(wanted["image"]) or 17) >= 17,
         "image": own_image(wanted["image"]),
         "uid": uid,
         "memory_mb": wanted["memory_mb"],
@@ -252,10 +253,19 @@ def plan_own_certificate(found: Mapping[str, Any], wanted: list[str], days_left:
     return changes
 
 
-def require_initialised(major: str | None, image: str) -> None:
-    """Raise CommandExecutionError for an image that does not say that it is PostgreSQL's."""
+def require_major(major: str | None, image: str) -> None:
+    """Raise CommandExecutionError for an image that does not say that it is PostgreSQL's, or of one that is too old."""
     if not major:
         raise CommandExecutionError(f"postgres.image: {image} says nothing of PG_MAJOR: it is no image of PostgreSQL's")
+    if refused := refuse_major(major, image):
+        raise CommandExecutionError(refused)
+
+
+def refuse_major(major: str, image: str) -> str | None:
+    """Return the sentence that refuses a major version, or None."""
+    if int(major) >= OLDEST:
+        return None
+    return f"postgres.image: {image} is PostgreSQL {major}, and the oldest that is taken is {OLDEST}"
 
 
 # What the server says of itself, in one row.
@@ -266,7 +276,7 @@ QUESTION = """select json_build_object(
         'unix_socket_permissions')),
     'errors', (select json_agg(error) from pg_hba_file_rules where error is not null),
     'rules', (select json_agg(concat_ws(' ', type, array_to_string(database, ','), array_to_string(user_name, ','),
-        address, netmask, auth_method) order by rule_number) from pg_hba_file_rules))"""
+        address, netmask, auth_method) order by line_number) from pg_hba_file_rules))"""
 WANTED = {
     "data_checksums": "on",
     "ssl": "on",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from labkit import Host
+from labkit import Host, image
 from labkit.checkout import PROJECT as TREE
-from labkit.checkout import Checkout
+from labkit.checkout import Checkout, Run
 
 from .conftest import PSQL, Exact
 from .tampering import Tamper, changes, each
@@ -182,27 +184,102 @@ def test_another_minor_version_comes_in_and_one_that_does_not_start_goes_back(
     assert converged.run(["docker", "inspect", "-f", "{{.Config.Image}}", "mailserver-postgres"]).stdout == now
 
 
+# What services ask, as themselves: by TLS, with the password and the authority of their own files.
+LOOKUPS = {
+    "postfix": "select * from alias_destinations('post@example.org')",
+    "dovecot": "select email, quota_bytes from user_mailbox_info",
+    "mailadmin": "select verify_password('ada@example.org', 'correct horse')",
+}
+# Of an old server: a new one begins with transactions that have their heartbeats already.
+ROWS = """
+INSERT INTO mail.virtual_domains (name) VALUES ('example.org'), ('example.net');
+INSERT INTO mail.virtual_domains (name, alias_of) VALUES ('example.com', 'example.org');
+INSERT INTO mail.virtual_users (email, password, quota_bytes)
+    VALUES ('ada@example.org', '{BLF-CRYPT}' || crypto.crypt('correct horse', crypto.gen_salt('bf', 10)), 1000000);
+INSERT INTO mail.virtual_aliases (source, destination)
+    VALUES ('post@example.org', 'ada@example.org'), ('@example.org', 'Ärger@example.net');
+CREATE TABLE sogo.kept AS SELECT 42 AS n, 'naïve' AS word;
+CREATE ROLE eve LOGIN PASSWORD 'secret';
+DO $$ BEGIN FOR n IN 1..3000 LOOP INSERT INTO backup.heartbeat (source) VALUES ('check'); COMMIT; END LOOP; END $$;
+"""
+
+
 def test_a_major_version_is_made_as_the_page_says(converged: Host, checkout: Checkout) -> None:
-    """The page's own commands. Debian 13 has PostgreSQL 17 only: the new cluster is of 17 too, all else is as there."""
+    """The page's own commands, from 15 to 17: first with a dump that does not go in, and back; then to its end."""
     page = (TREE / "docs/operations/upgrade.md").read_text(encoding="utf-8")
-    before, after = (block.partition("```")[0] for block in page.split("```sh\n")[1:3])
-    _healthy(converged)
-    converged.run(["sh", "-euc", f"{TABLE}; {PSQL} -c \"create role eve login password 'secret'\""])
-    password = _sql(converged, "select rolpassword from pg_authid where rolname = 'eve'")
-    converged.run(["sh", "-euc", before])
-    assert "PostgreSQL database cluster dump complete" in converged.read("/root/before.sql")
-    old = converged.run(["cat", f"{PROJECT}/cluster.before"]).stdout
-    run = checkout.apply(SLS)
+    dump, put_aside, load, go_back = (["sh", "-euc", block.partition("```")[0]] for block in page.split("```sh\n")[1:])
+    newer = checkout.good_pillar(converged)
+    older = {**newer, "postgres": {"image": image.OLDER.name, "image_archive": "/srv/images/older.tar"}}
+    shutil.copyfile(image.archive(image.OLDER), converged.root / "srv/images/older.tar")
+    converged.run(["sh", "-euc", "systemctl stop mailserver-postgres; cd /opt/postgres; rm -r data/* wal_archive/* "
+                   f"backups/* {PROJECT}/cluster {PROJECT}/last-good /var/lib/mailhost-pg/*"])  # fmt: skip
+    checkout.pillar(older)
+    _all_done(checkout.apply())
+    assert _sql(converged, "show server_version_num").startswith("15")
+    converged.run(["sh", "-euc", f"{PSQL} -d mailserver"], input=ROWS)
+    before = _contents(converged)
+    assert list(before["lookups"].values()) == ["ada@example.org", "ada@example.org 1000000", "True"]
+
+    checkout.pillar(newer)
+    look = ["find", "/opt/postgres/data/base", PROJECT, "/etc/mailhost-pg.json", "-printf", "%p %U %m %T@ %s\n"]
+    converged.run(["sh", "-euc", f"{PSQL} -c checkpoint"])
+    there = converged.run(look).stdout
+    said = checkout.apply(SLS).failed
+    assert "docs/operations/upgrade.md" in said["PostgreSQL: a cluster of this host's own"]
+    assert converged.run(look).stdout == there
+
+    def new_cluster() -> None:
+        assert "PostgreSQL database cluster dump complete" in converged.run(dump).stdout
+        converged.run(put_aside)
+        assert not checkout.apply(SLS).failed
+        assert _sql(converged, "show server_version_num").startswith("17")
+
+    new_cluster()
+    converged.run(["sh", "-euc", "echo 'select 1 / 0;' >>/root/before.sql"])
+    assert "division by zero" in converged.run(load, check=False).stderr
+    converged.run(go_back)
+    checkout.pillar(older)
+    back = checkout.apply()
+    _all_done(back)
+    assert back.changed["Backups: a base backup"]
+    assert _contents(converged) == before
+
+    checkout.pillar(newer)
+    new_cluster()
+    converged.run(load)
+    assert _contents(converged) == before
+    assert converged.run(["cat", "/opt/postgres/data.before/PG_VERSION"]).stdout == "15\n"
+    finished = checkout.apply()
+    _all_done(finished)
+    assert set(finished.changed) == {
+        "Backups: the tool's settings", "Backups: a base backup", "Database: what was tried is reported",
+    }  # fmt: skip
+    assert not checkout.apply().changed
+    assert "no page or index damaged" in converged.run(["mailhost-pg", "drill"]).stdout
+    converged.run(["mailhost-pg", "verify"])
+    info = ["docker", "exec", "mailserver-postgres", "pgbackrest", "info", "--output=json"]
+    kept = json.loads(converged.run(info).stdout)
+    versions = {row["id"]: row["version"] for row in kept[0]["db"]}
+    assert [versions[row["database"]["id"]] for row in kept[0]["backup"]] == ["15", "15", "17"]
+
+
+def _all_done(run: Run) -> None:
     assert not run.failed
-    assert converged.read(f"{PROJECT}/cluster") != old
-    converged.run(["sh", "-euc", after])
-    assert _sql(converged, "select n from kept") == "42"
-    assert _sql(converged, "select rolpassword from pg_authid where rolname = 'eve'") == password
-    assert converged.run(["cat", "/opt/postgres/data.before/PG_VERSION"]).stdout == "17\n"
-    assert not checkout.apply(SLS).changed
-    # The archive takes the new cluster's WAL already; it has no base backup yet.
-    found = checkout.apply("backup.ready")
-    assert set(found.changed) == {"Backups: a base backup"} and found.marks["2.1.3"] == "[x]"
+    assert {run.marks[task] for task in ("2.1.1", "2.1.2", "2.1.3", "2.1.4")} == {"[x]"}, run.marks
+
+
+def _contents(host: Host) -> dict[str, Any]:
+    """Return all rows of the mail database but heartbeats, the roles' passwords, and what services are answered."""
+    shell = "docker exec mailserver-postgres pg_dump -U postgres -h /var/run/postgresql --data-only --inserts"
+    rows = host.run(["sh", "-euc", f"{shell} -T backup.heartbeat mailserver | grep ^INSERT"]).stdout
+    ask = "import os, psycopg; print(*psycopg.connect('service=mailserver').execute(os.environ['ASK']).fetchone())"
+    asked = {
+        role: host.run(["env", f"PGSERVICEFILE=/opt/mail_server/{role}/database/pg_service.conf", f"ASK={query}",
+                        "python3", "-c", ask]).stdout.strip()
+        for role, query in LOOKUPS.items()
+    }  # fmt: skip
+    passwords = _sql(host, "select rolname, rolpassword from pg_authid where rolpassword is not null order by 1")
+    return {"rows": sorted(rows.splitlines()), "passwords": passwords, "lookups": asked}
 
 
 def _certificate(place: Path, names: str) -> dict[str, str]:

@@ -31,12 +31,12 @@ class Apt:
     options: tuple[str, ...]
     certificates: tuple[str, ...]
 
-    def sources(self) -> str:
-        """Return the text of a deb822 sources file for the lab's suite."""
-        suites = [SUITE, f"{SUITE}-updates"] if self.updates else [SUITE]
-        stanzas = [(self.mirror, " ".join(suites))]
+    def sources(self, suites: tuple[str, ...] = (SUITE,)) -> str:
+        """Return the text of a deb822 sources file for some suites."""
+        updates = [f"{suite}-updates" for suite in suites] if self.updates else []
+        stanzas = [(self.mirror, " ".join([*suites, *updates]))]
         if self.security:
-            stanzas.append((self.security, f"{SUITE}-security"))
+            stanzas.append((self.security, " ".join(f"{suite}-security" for suite in suites)))
         return "\n".join(
             f"Types: deb\nURIs: {uri}\nSuites: {names}\nComponents: main\nSigned-By: {KEYRING}\n"
             for uri, names in stanzas

@@ -21,11 +21,11 @@ rm "$1/usr/sbin/policy-rc.d"
 """
 
 
-def bootstrap(tree: Path, apt: Apt, packages: Iterable[str], script: str) -> None:
+def bootstrap(tree: Path, apt: Apt, packages: Iterable[str], script: str, suites: tuple[str, ...] = (SUITE,)) -> None:
     """Make a minimal Debian of the lab's suite in an empty directory.
 
     Params: tree, the directory; apt, what this machine's apt says; packages, to have beside the minimal ones; script,
-    for sh -eu, run inside when they are installed and apt works as this machine's does.
+    for sh -eu, run inside when they are installed and apt works as this machine's does; suites, where it gets more.
     """
     require_keyring()
     tree.chmod(0o755)
@@ -33,7 +33,7 @@ def bootstrap(tree: Path, apt: Apt, packages: Iterable[str], script: str) -> Non
         "debootstrap", "--variant=minbase", f"--include={','.join(packages)}", f"--keyring={KEYRING}",
         SUITE, tree, apt.mirror,
     ])  # fmt: skip
-    _apt_inside(tree, apt)
+    _apt_inside(tree, apt, suites)
     # The chroot resolves names by this machine's resolver; what is made from it gets a file of its own.
     shutil.copyfile("/etc/resolv.conf", tree / "etc/resolv.conf")
     env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
@@ -41,10 +41,10 @@ def bootstrap(tree: Path, apt: Apt, packages: Iterable[str], script: str) -> Non
     run(["unshare", "-m", "sh", "-euc", CHROOT, "sh", tree], input=script, env={**os.environ, **env})
 
 
-def _apt_inside(tree: Path, apt: Apt) -> None:
+def _apt_inside(tree: Path, apt: Apt, suites: tuple[str, ...]) -> None:
     """Let apt in the tree work as this machine's does: mirrors, proxy, certificates."""
     (tree / "etc/apt/sources.list").unlink(missing_ok=True)
-    (tree / "etc/apt/sources.list.d/debian.sources").write_text(apt.sources())
+    (tree / "etc/apt/sources.list.d/debian.sources").write_text(apt.sources(suites))
     keyring = tree / KEYRING.relative_to("/")
     if not keyring.exists():
         keyring.parent.mkdir(parents=True, exist_ok=True)

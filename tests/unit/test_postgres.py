@@ -68,9 +68,11 @@ def test_what_an_image_says() -> None:
     said["Config"]["Labels"] = {"mailhost.base": "sha256:0"}
     assert (mailhost_postgres.parse_image(said) or {})["base"] == "sha256:0"
     assert mailhost_postgres.parse_image(None) is None
-    mailhost_postgres.require_initialised("17", IMAGE)
+    mailhost_postgres.require_major("15", "postgres:15-bookworm")
     with pytest.raises(CommandExecutionError, match="it is no image of PostgreSQL"):
-        mailhost_postgres.require_initialised(None, "busybox:1")
+        mailhost_postgres.require_major(None, "busybox:1")
+    with pytest.raises(CommandExecutionError, match="is PostgreSQL 14, and the oldest that is taken is 15"):
+        mailhost_postgres.require_major("14", "registry.example.org/database:bookworm")
 
 
 def test_the_image_that_runs_is_named_by_all_it_is_made_of() -> None:
@@ -215,10 +217,26 @@ def test_limits_are_written_as_docker_takes_them_without_controllers() -> None:
 
 
 @pytest.mark.parametrize(
+    ("image", "builtin", "alter_system"),
+    [("postgres:15-bookworm", False, False), (IMAGE, True, True), ("postgres:trixie", True, True)],
+)
+def test_what_a_major_version_knows_only(image: str, builtin: bool, alter_system: bool) -> None:
+    argv = mailhost_postgres.initdb(mailhost_postgres.major_of_name(image) or "18")
+    assert ("--locale-provider=builtin" in argv) is builtin
+    assert {"--locale=C", "--data-checksums", "--auth-host=reject"} <= set(argv)
+    wanted = {**PILLAR, "postgres": {**PILLAR["postgres"], "image": image}}
+    assert mailhost_postgres.context(wanted, 999)["alter_system"] is alter_system
+
+
+@pytest.mark.parametrize(
     ("section", "words"),
     [
         ({"image": "postgres"}, "postgres.image: 'postgres' is not an image with its tag"),
         ({"image": "postgres:17\nx"}, "postgres.image: "),
+        (
+            {"image": "postgres:14.20-bookworm"},
+            "postgres.image: postgres:14.20-bookworm is PostgreSQL 14, and the oldest",
+        ),
         ({"cpus": True}, "postgres.cpus: True is not a number of processors"),
         ({"tls": {"key": "x"}}, "postgres.tls.key: is not a text in PEM"),
         (
