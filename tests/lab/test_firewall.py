@@ -108,13 +108,13 @@ def test_hardened_host(hardened: Host, checkout: Checkout, exact: Exact) -> None
 
 
 @pytest.mark.parametrize("rule", ["allow 22", "limit 22/tcp", "allow OpenSSH"])
-def test_providers_image_with_ufw_on(fresh: Host, checkout: Checkout, exact: Exact, rule: str) -> None:
+def test_providers_image_with_ufw_on(entered: Host, checkout: Checkout, exact: Exact, rule: str) -> None:
     """sshd and WireGuard change their ports behind a firewall that knows of neither: they are let in before."""
-    switch_on(fresh, rule)
-    checkout.pillar({**Checkout.good_pillar(fresh), "hardening": {"profile": "basic"}})
-    found = exact(f"firewall, on with {rule}", fresh, checkout, SLS)
+    switch_on(entered, rule)
+    checkout.pillar({**Checkout.good_pillar(entered), "hardening": {"profile": "basic"}})
+    found = exact(f"firewall, on with {rule}", entered, checkout, SLS)
     assert found.again.marks["1.5.1"] == "[~]"
-    assert not [line for line in status(fresh) if line.split()[0] in ("22", "22/tcp", "OpenSSH")]
+    assert not [line for line in status(entered) if line.split()[0] in ("22", "22/tcp", "OpenSSH")]
 
 
 @each(TAMPERS)

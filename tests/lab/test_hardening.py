@@ -8,7 +8,7 @@ from labkit import Host
 from labkit.checkout import Checkout
 
 from .conftest import Exact
-from .tampering import Tamper, each
+from .tampering import Tamper, changes, each
 
 pytestmark = pytest.mark.lab
 
@@ -28,41 +28,86 @@ chmod 755 /usr/sbin/update-grub
 update-grub
 """
 
+# Several things at once, none in another's way: what each of them makes the states repair.
 TAMPERS = [
-    Tamper("live sysctl", "sysctl -qw net.ipv4.conf.all.send_redirects=1 net.ipv4.conf.enp1s0.accept_source_route=1"),
-    Tamper("sysctl file", "echo net.ipv4.tcp_syncookies=0 >>/etc/sysctl.d/90-mailhost-net.conf"),
     Tamper(
-        "modes", "chmod 644 /etc/crontab /etc/skel/.profile; chmod 755 /etc/cron.d; chown 1000 /etc/ssh/sshd_config"
+        "kernel settings, modes and files of its own",
+        "sysctl -qw net.ipv4.conf.all.send_redirects=1 net.ipv4.conf.enp1s0.accept_source_route=1;"
+        "echo net.ipv4.tcp_syncookies=0 >>/etc/sysctl.d/90-mailhost-net.conf;"
+        "chmod 644 /etc/crontab /etc/skel/.profile; chmod 755 /etc/cron.d; chown 1000 /etc/ssh/sshd_config;"
+        "chmod 666 /home/phalkonadmin/.profile;"
+        "rm -r /etc/systemd/coredump.conf.d; rm /etc/modprobe.d/90-mailhost.conf; echo x >>/etc/issue",
+        (
+            "/etc/issue: as declared: content",
+            "/etc/modprobe.d/90-mailhost.conf: as declared: file",
+            "/etc/systemd/coredump.conf.d/90-mailhost.conf: as declared: file",
+            "accounts: nobody else reads their start-up files: /home/phalkonadmin/.profile",
+            "directories: those of drop-ins: /etc/systemd/coredump.conf.d",
+            "files: owners and modes: /etc/cron.d",
+            "files: owners and modes: /etc/crontab",
+            "files: owners and modes: /etc/skel/.profile",
+            "files: owners and modes: /etc/ssh/sshd_config",
+            "kernel: settings: /etc/sysctl.d/90-mailhost-net.conf",
+            "kernel: settings: net.ipv4.conf.all.send_redirects",
+            "kernel: settings: net.ipv4.conf.enp1s0.accept_source_route",
+        ),
     ),
-    Tamper("start-up file", "chmod 666 /home/phalkonadmin/.profile"),
     Tamper(
-        "unsafe package is back", "apt-get update -q >/dev/null; apt-get install -qy telnet inetutils-telnet >/dev/null"
-    ),
-    Tamper("package is gone", "apt-get purge -qy needrestart debsums >/dev/null"),
-    Tamper(
-        "services",
+        "packages, where they come from, and services",
+        "apt-get update -q >/dev/null; apt-get install -qy telnet inetutils-telnet >/dev/null;"
+        "apt-get purge -qy needrestart debsums >/dev/null;"
         "systemctl disable --now apt-daily.timer sysstat.service; systemctl mask --now dailyaidecheck.timer;"
-        "systemctl stop sysstat-collect.timer",
+        "systemctl stop sysstat-collect.timer;"
+        "cd /etc/apt/sources.list.d; mv debian.sources /root/all;sed '/^$/,$d' /root/all >debian.sources;"
+        "echo 'Unattended-Upgrade::Automatic-Reboot \"true\";' >/etc/apt/apt.conf.d/90mailhost",
+        (
+            "/etc/apt/apt.conf.d/90mailhost: as declared: content",
+            "/etc/default/debsums: its lines: content",
+            "/etc/needrestart/conf.d/90-mailhost.conf: as declared: file",
+            "apt-daily.timer: runs: active",
+            "apt-daily.timer: runs: enabled",
+            "apt: knows the security archive: source",
+            "dailyaidecheck.timer: runs: active",
+            "dailyaidecheck.timer: runs: enabled",
+            "packages: as declared: debsums",
+            "packages: as declared: needrestart",
+            "packages: none that are unsafe: inetutils-telnet",
+            "packages: none that are unsafe: telnet",
+            "sysstat-collect.timer: runs: active",
+            "sysstat-collect.timer: runs: enabled",
+            "sysstat-summary.timer: runs: enabled",
+            "sysstat.service: runs: active",
+            "sysstat.service: runs: enabled",
+        ),
     ),
-    Tamper("PAM by hand", "sed -i '/pam_faillock/d; s/pam_unix.so try/pam_unix.so nullok try/' /etc/pam.d/common-auth"),
     Tamper(
-        "lines of Debian's files",
+        "accounts, PAM and lines of Debian's files",
+        "sed -i '/pam_faillock/d; s/pam_unix.so try/pam_unix.so nullok try/' /etc/pam.d/common-auth;"
         "sed -i 's/^UMASK.*/UMASK 022/; /^YESCRYPT/d' /etc/login.defs;"
-        "sed -i /pam_wheel/d /etc/pam.d/su; echo minlen = 6 >>/etc/security/pwquality.conf",
+        "sed -i /pam_wheel/d /etc/pam.d/su; echo minlen = 6 >>/etc/security/pwquality.conf;"
+        "chage -M 90 -I 30 phalkonadmin; groupdel sugroup",
+        (
+            "/etc/login.defs: its lines: content",
+            "/etc/pam.d/su: its lines: content",
+            "/etc/security/pwquality.conf: its lines: content",
+            "PAM: profiles: profiles",
+            "accounts: none that logs in by key ages: phalkonadmin",
+            "groups: empty ones: sugroup",
+        ),
     ),
     Tamper(
-        "journal",
+        "journal and shared memory",
         "sed -i s/^Storage=.*/Storage=volatile/ /etc/systemd/journald.conf;"
-        "systemctl restart systemd-journald; systemctl stop rsyslog.service syslog.socket",
+        "systemctl restart systemd-journald; systemctl stop rsyslog.service syslog.socket;"
+        "mount -o remount,exec /dev/shm; sed -i /shm/d /etc/fstab",
+        (
+            "/etc/systemd/journald.conf: its lines: content",
+            "mounts: options: /dev/shm",
+            "mounts: options: fstab",
+            "rsyslog.service: runs: active",
+            "systemd-journald.service: runs: restarted",
+        ),
     ),
-    Tamper("shared memory", "mount -o remount,exec /dev/shm; sed -i /shm/d /etc/fstab"),
-    Tamper("accounts age", "chage -M 90 -I 30 phalkonadmin; groupdel sugroup"),
-    Tamper("drop-ins", "rm -r /etc/systemd/coredump.conf.d; rm /etc/modprobe.d/90-mailhost.conf; echo x >>/etc/issue"),
-    Tamper(
-        "no security archive",
-        "cd /etc/apt/sources.list.d; mv debian.sources /root/all;sed '/^$/,$d' /root/all >debian.sources",
-    ),
-    Tamper("apt", "echo 'Unattended-Upgrade::Automatic-Reboot \"true\";' >/etc/apt/apt.conf.d/90mailhost"),
 ]
 
 
@@ -73,7 +118,7 @@ def test_what_was_spoilt_is_seen_predicted_and_repaired(
     _built(converged)
     converged.run(["sh", "-euc", tamper.script])
     found = exact(f"hardening: {tamper.id}", converged, checkout, SLS)
-    assert found.made
+    assert changes(found.real) == set(tamper.expected)
     assert found.dry.marks["1.3.1"] == "[ ]"
     assert found.again.marks["1.3.1"] != "[ ]"
 
