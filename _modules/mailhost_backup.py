@@ -10,7 +10,7 @@ from salt.exceptions import CommandExecutionError
 import mailhost_backup
 import mailhost_postgres
 
-__all__ = ["archive", "drill", "end_tail", "info", "make_stanza", "make_tail", "run", "tail", "tail_there"]
+__all__ = ["archive", "drills", "end_tail", "info", "make_stanza", "make_tail", "run", "tail", "tail_there"]
 
 
 def archive():
@@ -26,14 +26,14 @@ def archive():
     return mailhost_backup.parse_archive_info(look.get("text"))
 
 
-def drill():
-    """Return the last drill: when it ended, and whether it passed; None when there was none.
+def drills():
+    """Return the last drill of each repository: when it ended, and whether it passed.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt-ssh mail mailhost_backup.drill
+        salt-ssh mail mailhost_backup.drills
     """
     return mailhost_backup.parse_drills(__salt__["mailhost_file.look"](mailhost_backup.DRILLS).get("text", ""))
 

@@ -436,8 +436,8 @@ def backups():
     info = __salt__["mailhost_backup.info"](image, uid)
     units = [*mailhost_backup.TIMERS, *([mailhost_backup.RECEIVER] if __pillar__["backup"]["tail"]["enabled"] else [])]
     timers = {unit: __salt__["mailhost_service.look"](unit) for unit in units}
-    drill, now = __salt__["mailhost_backup.drill"](), datetime.datetime.now(datetime.UTC)
-    failures, besides, evidence = mailhost_backup.judge(__pillar__["backup"], server, info, timers, drill, now)
+    drills, now = __salt__["mailhost_backup.drills"](), datetime.datetime.now(datetime.UTC)
+    failures, besides, evidence = mailhost_backup.judge(__pillar__["backup"], server, info, timers, drills, now)
     if failures:
         return proof(OPEN, "; ".join(failures))
     return proof(PARTLY, "; ".join([evidence, *besides])) if besides else proof(DONE, evidence)

@@ -425,9 +425,17 @@ def claims(address):
     settings = __salt__["mailhost_file.look"](mailhost_backup.SETTINGS).get("text")
     if settings is None:
         raise CommandExecutionError(f"{mailhost_backup.SETTINGS}: does not exist")
-    hours = json.loads(settings)["drill"]["max_age_hours"]
-    wrong = mailhost_backup.judge_drill(__salt__["mailhost_backup.drill"](), hours, datetime.datetime.now(datetime.UTC))
-    rows.append(claim("the last restore drill is recent", not wrong, wrong or f"it passed within {hours} hours"))
+    told, now = json.loads(settings), datetime.datetime.now(datetime.UTC)
+    drills = __salt__["mailhost_backup.drills"]()
+    wrong = mailhost_backup.judge_drills(drills, told["drill"], told["offsite"], now)
+    said = "; ".join(f"repository {number}: {why}" for number, why in wrong.items())
+    rows.append(
+        claim(
+            "the last restore drill is recent",
+            not wrong,
+            said or f"it passed within {told['drill']['max_age_hours']} hours",
+        )
+    )
     return rows
 
 

@@ -6,9 +6,14 @@ from salt.exceptions import CommandExecutionError
 
 import mailhost_backup
 import mailhost_forecast
+import mailhost_postgres
 from mailhost_result import explained, outcome
 
-__all__ = ["backed_up", "drilled", "kept", "not_streamed", "stanza", "streamed"]
+__all__ = ["backed_up", "drilled", "kept", "not_streamed", "reached", "stanza", "streamed"]
+
+
+# Where what pgBackRest said last is kept.
+_SEEN = "mailhost_backup.info"
 
 
 @explained
@@ -33,7 +38,7 @@ def stanza(name, image, uid, offsite):
         Whether there is a second repository.
     """
     archive, cluster = __salt__["mailhost_backup.archive"](), __salt__["mailhost_postgres.cluster"]()["data"].get("id")
-    numbers = (1, 2) if offsite else (1,)
+    numbers, unasked = mailhost_backup.numbers(offsite), []
     if not archive["there"]:
         repositories = {number: {"id": None, "why": None} for number in numbers}
     elif archive["id"] and not offsite:
@@ -41,6 +46,7 @@ def stanza(name, image, uid, offsite):
         repositories = {1: {"id": archive["id"], "why": None}}
     else:
         found = _info(image, uid)
+        unasked = [number for number in numbers if found and number not in found["repositories"]]
         # One that pgBackRest is not told of yet, as in a dry run that would tell it, is not in its answer.
         unknown = {number: {"id": None, "why": None} for number in numbers}
         repositories = {**unknown, **found["repositories"]} if found else {}
@@ -58,9 +64,13 @@ def stanza(name, image, uid, offsite):
                     raise
         if anew:
             __salt__["mailhost_backup.make_stanza"](image, uid, True)
+        __context__.pop(_SEEN, None)
 
     silent = [f"repository {number}: {found['why']}" for number, found in repositories.items() if found["why"]]
-    return outcome((__opts__, __context__), name, changes, act, "; ".join(silent) or f"for cluster {cluster}")
+    result = outcome((__opts__, __context__), name, changes, act, "; ".join(silent) or f"for cluster {cluster}")
+    for number in unasked:
+        result["comment"] += f"; what repository {number} has already is seen when its settings are there"
+    return result
 
 
 @explained
@@ -71,7 +81,7 @@ def backed_up(name, image, uid, offsite):
         As ``stanza``.
     """
     archive, cluster = __salt__["mailhost_backup.archive"](), __salt__["mailhost_postgres.cluster"]()["data"].get("id")
-    numbers = (1, 2) if offsite else (1,)
+    numbers = mailhost_backup.numbers(offsite)
     found = _info(image, uid) if archive["there"] and cluster else {"repositories": {}, "backups": []}
     changes = {}
     if found is not None:
@@ -87,23 +97,52 @@ def backed_up(name, image, uid, offsite):
         for number in numbers:
             if f"repository {number}" in changes:
                 __salt__["mailhost_backup.run"]("backup", "--type=full", f"--repository={number}")
+        __context__.pop(_SEEN, None)
 
     return outcome((__opts__, __context__), name, changes, act, "there is one")
 
 
 @explained
-def drilled(name, max_age_hours):
-    """Let there be a proof, young enough, that backups can be restored.
+def drilled(name, image, uid, offsite, drill):
+    """Let there be a proof for each repository, young enough, that it can be restored from.
 
-    max_age_hours
-        How long a proof is worth something.
+    image, uid, offsite
+        As ``stanza``.
+    drill
+        The pillar's section.
     """
     now = datetime.datetime.now(datetime.UTC)
-    wrong = mailhost_backup.judge_drill(__salt__["mailhost_backup.drill"](), max_age_hours, now)
-    changes = {"drill": {"old": wrong, "new": "passed"}} if wrong else {}
-    return outcome(
-        (__opts__, __context__), name, changes, lambda: __salt__["mailhost_backup.run"]("drill"), "there is a proof"
-    )
+    wrong = mailhost_backup.judge_drills(__salt__["mailhost_backup.drills"](), drill, offsite, now)
+    silent = _silent(image, uid) if offsite and wrong else {}
+    changes = {f"repository {one}": {"old": why, "new": "passed"} for one, why in wrong.items() if one not in silent}
+
+    def act():
+        for number in wrong:
+            if number not in silent:
+                __salt__["mailhost_backup.run"]("drill", f"--repository={number}")
+
+    return outcome((__opts__, __context__), name, changes, act, "there is a proof")
+
+
+@explained
+def reached(name, image, uid, offsite):
+    """Fail when a repository cannot be looked at. It comes last: what does not need that one is done then.
+
+    image, uid, offsite
+        As ``stanza``.
+    """
+    for number, why in _silent(image, uid).items() if offsite else ():
+        raise CommandExecutionError(
+            f"repository {number} cannot be looked at, so what it lacks is not known and not made: {why}"
+        )
+    return outcome((__opts__, __context__), name, {}, None, "each can be looked at")
+
+
+def _silent(image, uid):
+    """Return the repositories that cannot be looked at, and why; none while there is no cluster to ask for."""
+    archive = __salt__["mailhost_backup.archive"]()
+    found = _info(image, uid) if archive["there"] else None
+    return {number: row["why"] for number, row in found["repositories"].items() if row["why"]} if found else {}
 
 
 @explained
@@ -138,10 +177,26 @@ def not_streamed(name, directory):
 
 
 def _info(image, uid):
-    """Return what pgBackRest says of the repositories; None in a dry run that would make it answer first."""
+    """Return what pgBackRest says of the repositories; None in a dry run that would make it answer first.
+
+    One that does not answer is waited for once in a run; what a state makes takes what was seen away.
+    """
     try:
-        return __salt__["mailhost_backup.info"](image, uid)
+        if _SEEN not in __context__:
+            __context__[_SEEN] = __salt__["mailhost_backup.info"](image, uid)
+        found = __context__[_SEEN]
     except CommandExecutionError:
         if __opts__["test"] and mailhost_forecast.applied(__context__, "changed", {}):
             return None
         raise
+    if __opts__["test"] and _told_anew():
+        # By the settings that are there now. What does not answer by them is new with those to come, as far as we know.
+        answering = {number: row for number, row in found["repositories"].items() if not row["why"]}
+        return {**found, "repositories": answering}
+    return found
+
+
+def _told_anew():
+    """Return whether this dry run would give pgBackRest other settings."""
+    changed = mailhost_forecast.applied(__context__, "changed", {})
+    return any(path.startswith(f"{mailhost_postgres.PGBACKREST}/") for path in changed)

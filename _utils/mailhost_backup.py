@@ -51,6 +51,7 @@ SERVICES = {
     "backup": "Base backup of the mail server's PostgreSQL",
     "drill": "Restore drill of the mail server's PostgreSQL",
     "check": "Check of the mail server's PostgreSQL and its backups",
+    "verify": "Reading of all backups of the mail server's PostgreSQL",
 }
 TIMERS = tuple(f"mailhost-pg-{name}.timer" for name in SERVICES)
 FAILED = "mailhost-pg-failed@.service"
@@ -81,9 +82,25 @@ def secrets(backup: Mapping[str, Any]) -> dict[str, str]:
     return {}
 
 
+def rendered(backup: Mapping[str, Any]) -> dict[str, tuple[str, str, int | None]]:
+    """Return pgBackRest's files: by title their name, their template, and the repository that they are about alone.
+
+    backup
+        The pillar's section.
+    """
+    conf = "pgbackrest.conf"
+    each = {f"settings for WAL in repository {one}": (f"archive-{one}.conf", conf, one) for one in (1, 2)}
+    return {
+        "settings": (conf, conf, None),
+        **(each if backup["offsite"]["type"] else {}),
+        "archive command": ("archive", "archive", None),
+    }
+
+
 def strays(backup: Mapping[str, Any]) -> list[str]:
     """Return the paths of files that other settings would have beside them."""
-    names = {"offsite_key", "known_hosts", "offsite_ca.crt"} - set(secrets(backup))
+    names = {"offsite_key", "known_hosts", "offsite_ca.crt", "archive-1.conf", "archive-2.conf"}
+    names -= {*secrets(backup), *(name for name, _, _ in rendered(backup).values())}
     return [f"{mailhost_postgres.PGBACKREST}/{name}" for name in sorted(names)]
 
 
@@ -93,6 +110,8 @@ def schedules(backup: Mapping[str, Any]) -> dict[str, str]:
         "backup": f"*-*-* {backup['at']}:00",
         "drill": f"*-*-* {backup['drill']['at']}:00",
         "check": "*:0/5",
+        # After that day's full backup and drill: they have the lock first.
+        "verify": f"{backup['full_weekday']} *-*-* {backup['drill']['at']}:30",
     }
 
 
@@ -162,7 +181,7 @@ def parse_info(said: list[Mapping[str, Any]]) -> dict[str, Any]:
     repositories = {}
     for repo in stanza["repo"]:
         # 99: pgBackRest could not look; 1 and 3 to 5: nothing, or only a part, is there yet.
-        why = repo["status"]["message"] if repo["status"]["code"] == 99 else None
+        why = sentence(repo["status"]["message"]) if repo["status"]["code"] == 99 else None
         known = newest.get(repo["key"])
         repositories[repo["key"]] = {"id": str(known["system-id"]) if known else None, "why": why}
     backups = [
@@ -171,6 +190,13 @@ def parse_info(said: list[Mapping[str, Any]]) -> dict[str, Any]:
         if backup["database"]["id"] == newest[backup["database"]["repo-key"]]["id"] and not backup.get("error")
     ]
     return {"repositories": repositories, "backups": backups}
+
+
+def sentence(message: str) -> str:
+    """Return in one line why pgBackRest cannot look at a repository; it prints an S3 server's whole answer."""
+    first, _, answer = message.partition("*** Path/Query ***")
+    said = re.search(r"<Message>([^<]*)</Message>", answer)
+    return first.strip().partition("\n")[0].rstrip(":") + (f": {said[1]}" if said else "")
 
 
 def plan_stanza(repositories: Mapping[int, Mapping[str, Any]], cluster: str | None) -> dict[str, Any]:
@@ -294,25 +320,50 @@ drop role if exists {mailhost_postgres.TAIL};
 {_DONE}"""
 
 
-def parse_drills(text: str) -> dict[str, Any] | None:
-    """Return the last drill of the tool's file, a line of JSON each; None: none yet.
+def numbers(offsite: Any) -> tuple[int, ...]:
+    """Return the repositories' numbers. Params: offsite, what is true where there is one off the host."""
+    return (1, 2) if offsite else (1,)
+
+
+def parse_drills(text: str) -> dict[int, dict[str, Any]]:
+    """Return the last drill of each repository from the tool's file, a line of JSON each.
 
     finished is when it ended, passed whether it found all as it should be, found what it did not.
 
     A line that a power cut left half is passed over.
     """
-    for line in reversed(text.splitlines()):
+    last = {}
+    for line in text.splitlines():
         try:
             found = json.loads(line)
             finished = datetime.datetime.fromisoformat(found["finished"])
-            return {"finished": finished, "passed": found["passed"] is True, "found": list(found["found"])}
-        except (ValueError, KeyError, TypeError):
+            # Those of before there was a second repository do not say.
+            last[int(found.get("repository", 1))] = {
+                "finished": finished,
+                "passed": found["passed"] is True,
+                "found": list(found["found"]),
+            }
+        except (AttributeError, ValueError, KeyError, TypeError):
             continue
-    return None
+    return last
+
+
+def judge_drills(
+    drills: Mapping[int, Mapping[str, Any]], drill: Mapping[str, Any], offsite: Any, now: datetime.datetime
+) -> dict[int, str]:
+    """Return the repositories of which nothing proves that they can be restored from, and why.
+
+    drill
+        The pillar's section.
+    """
+    # As in the tool: that of the repository off the host is made so many days later.
+    hours = {1: drill["max_age_hours"], 2: drill["max_age_hours"] + 24 * (drill["offsite_days"] - 1)}
+    judged = {number: judge_drill(drills.get(number), hours[number], now) for number in numbers(offsite)}
+    return {number: why for number, why in judged.items() if why}
 
 
 def judge_drill(drill: Mapping[str, Any] | None, max_age_hours: int, now: datetime.datetime) -> str | None:
-    """Return what is wrong with the last drill, None when it is a proof. Params: now, with its zone."""
+    """Return what is wrong with a repository's last drill, None when it is a proof. Params: now, with its zone."""
     if drill is None:
         return "no drill yet"
     hours = (now - drill["finished"]).total_seconds() / 3600
@@ -366,7 +417,7 @@ def judge(
     server: Mapping[str, Any],
     info: Mapping[str, Any],
     timers: Mapping[str, Mapping[str, Any]],
-    drill: Mapping[str, Any] | None,
+    drills: Mapping[int, Mapping[str, Any]],
     now: datetime.datetime,
 ) -> tuple[list[str], list[str], str]:
     """Return in words what of the backups is not as declared, what is not proven, and what was seen.
@@ -379,8 +430,8 @@ def judge(
         What ``mailhost_backup.info`` found.
     timers
         What ``mailhost_service.look`` found, by name.
-    drill
-        The last one, as ``parse_drills`` returns it.
+    drills
+        The last ones, as ``parse_drills`` returns them.
     now
         With its zone.
     """
@@ -395,7 +446,7 @@ def judge(
         if why := judge_tail(server["slot"]):
             failures.append(why)
         seen.append(f"WAL is streamed into {backup['tail']['directory']}")
-    for number in (1, 2) if backup["offsite"]["type"] else (1,):
+    for number in numbers(backup["offsite"]["type"]):
         mine = [row for row in info["backups"] if row["database"]["repo-key"] == number]
         why = info["repositories"].get(number, {}).get("why")
         if why:
@@ -407,7 +458,10 @@ def judge(
             if hours > backup["alarms"]["backup_age_hours"]:
                 failures.append(f"repository {number}: the newest base backup is {hours:.0f} hours old")
             seen.append(f"repository {number} has {len(mine)} base backup{'' if len(mine) == 1 else 's'}, and all WAL")
-    unproven = judge_drill(drill, backup["drill"]["max_age_hours"], now)
-    if drill and not unproven:
-        seen.append(f"restored and compared at {drill['finished']:%Y-%m-%d %H:%M} UTC")
-    return failures, [unproven] if unproven else [], "; ".join(seen)
+    unproven = judge_drills(drills, backup["drill"], backup["offsite"]["type"], now)
+    for number in numbers(backup["offsite"]["type"]):
+        if number not in unproven:
+            off = f" from repository {number}" if number > 1 else ""
+            seen.append(f"restored{off} and compared at {drills[number]['finished']:%Y-%m-%d %H:%M} UTC")
+    besides = [why if number == 1 else f"repository {number}: {why}" for number, why in unproven.items()]
+    return failures, besides, "; ".join(seen)

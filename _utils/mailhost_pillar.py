@@ -6,6 +6,7 @@ that is wrong at once, each sentence beginning with the path of the key.
 
 import base64
 import binascii
+import contextlib
 import dataclasses
 import ipaddress
 import re
@@ -728,6 +729,16 @@ def host_keys(value: Any) -> tuple[str, ...]:
 setting = text_matching(r"[^\s#;=\[\]]{1,255}", "a word without blanks and without # ; = [ ]")
 
 
+def s3_endpoint(value: Any) -> str:
+    """Parse where a service speaks S3: name, IPv4 or IPv6 address, the latter in brackets, and a port if need be."""
+    text = value if isinstance(value, str) else ""
+    with contextlib.suppress(ValueError):
+        return f"[{ipaddress.IPv6Address(text)}]"
+    if not re.fullmatch(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", text):
+        raise Invalid(f"{value!r} is not a name or address, with :port if need be; an IPv6 address stands in [ ] then")
+    return text
+
+
 @dataclasses.dataclass(frozen=True)
 class Offsite:
     """A second repository of backups, on another machine."""
@@ -756,9 +767,14 @@ class Offsite:
     host_keys: tuple[str, ...] | None = key(
         optional(host_keys), "sftp: the server's public keys, of each kind that it has; no other is talked to", None
     )
-    endpoint: str | None = key(optional(setting), "s3: name or address of the service, with :port if need be", None)
+    endpoint: str | None = key(optional(s3_endpoint), "s3: name or address of the service, with :port if need be", None)
     bucket: str | None = key(optional(setting), "s3: the bucket", None)
     region: str | None = key(optional(setting), "s3: its region", None)
+    uri_style: str = key(
+        text_matching("path|host", "path or host"),
+        "s3: path where the bucket stands behind the service's name, host where it stands before it",
+        "path",
+    )
     key_id: str | None = key(optional(setting), "s3: id of the access key", None)
     key_secret: str | None = key(
         optional(text_matching(r"[A-Za-z0-9+/=._~-]{1,255}", "a secret access key")),
@@ -779,6 +795,9 @@ class Drill:
     max_age_hours: int = key(whole(1, 8760, "a number of hours"), "hours that a drill's proof is worth something", 30)
     memory_mb: int = key(whole(256, 1048576, "a number of megabytes"), "memory that the restored server may take", 1024)
     disk_gb: int = key(whole(1, 65536, "a number of GB"), "disk that the restored data may take", 20)
+    offsite_days: int = key(
+        whole(1, 90, "a number of days"), "days after which it is done from the second repository too", 7
+    )
 
 
 @dataclasses.dataclass(frozen=True)

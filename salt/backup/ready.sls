@@ -25,6 +25,11 @@ def run():
     not_taken = {
         "Backups: WAL is not streamed": state("mailhost_backup.not_streamed", directory=tail["directory"]),
     }
+    server = {
+        "image": mailhost_postgres.own_image(image),
+        "uid": uid,
+        "offsite": bool(wanted["offsite"]["type"]),
+    }
     return task(
         __sls__,
         {
@@ -65,15 +70,8 @@ def run():
                 for unit, (source, context) in units.items()
             },
             **(taken if tail["enabled"] else not_taken),
-            "Backups: a base backup": state(
-                "mailhost_backup.backed_up",
-                image=mailhost_postgres.own_image(image),
-                uid=uid,
-                offsite=bool(wanted["offsite"]["type"]),
-            ),
-            "Backups: a restore drill": state(
-                "mailhost_backup.drilled", max_age_hours=wanted["drill"]["max_age_hours"]
-            ),
+            "Backups: a base backup": state("mailhost_backup.backed_up", **server),
+            "Backups: a restore drill": state("mailhost_backup.drilled", drill=wanted["drill"], **server),
             **{
                 # With what it starts, and what is told of its failure: systemd reads all of them again.
                 f"Backups: {unit} runs": state(
@@ -86,5 +84,6 @@ def run():
                 for unit in units
                 if unit.endswith(".timer")
             },
+            "Backups: repositories answer": state("mailhost_backup.reached", **server),
         },
     )

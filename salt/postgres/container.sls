@@ -59,13 +59,16 @@ def run():
                 sources={name: f"salt://postgres/files/conf/{name}" for name in postgres.FILES},
                 context=context,
             ),
-            "PostgreSQL: pgBackRest's settings": state(
-                "mailhost_file.managed",
-                name=f"{postgres.PGBACKREST}/pgbackrest.conf",
-                source="salt://postgres/files/pgbackrest.conf",
-                context={"stanza": postgres.STANZA, **backup},
-                **secret,
-            ),
+            **{
+                f"PostgreSQL: pgBackRest's {title}": state(
+                    "mailhost_file.managed",
+                    name=f"{postgres.PGBACKREST}/{name}",
+                    source=f"salt://postgres/files/{source}",
+                    context={"stanza": postgres.STANZA, "only": only, **backup},
+                    **secret,
+                )
+                for title, (name, source, only) in mailhost_backup.rendered(backup).items()
+            },
             **{
                 f"PostgreSQL: pgBackRest's {name}": state(
                     "mailhost_file.managed",

@@ -214,11 +214,15 @@ def test_a_second_repository_off_the_host(
     made = {f"{name}: {what}" for name, changes in found.real.changed.items() for what in changes}
     assert made == {
         "PostgreSQL: pgBackRest's settings: content",
+        "PostgreSQL: pgBackRest's settings for WAL in repository 1: file",
+        "PostgreSQL: pgBackRest's settings for WAL in repository 2: file",
+        "PostgreSQL: pgBackRest's archive command: content",
         "PostgreSQL: pgBackRest's offsite_key: file",
         "PostgreSQL: pgBackRest's known_hosts: file",
         "PostgreSQL: repositories for its WAL: repository 2",
         "Backups: the tool's settings: content",
         "Backups: a base backup: repository 2",
+        "Backups: a restore drill: repository 2",
     }
     said = found.dry.result.stdout + found.real.result.stdout
     assert "PRIVATE KEY" not in said and offsite["cipher_pass"] not in said

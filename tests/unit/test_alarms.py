@@ -12,6 +12,8 @@ from mailhost_pg import alarms, check, config, hook, metrics
 NOW = 1_800_000_000.0
 HOUR, MB = 3600, 1 << 20
 LIMITS = {"backup_age_hours": 30, "wal_age_minutes": 15, "pg_wal_mb": 1024, "disk_free_percent": 20, "textfile": None}
+DRILL = {"max_age_hours": 30, "offsite_days": 7}
+PROOF = {"finished": "x", "passed": True, "found": [], "time": NOW - HOUR, "rpo_seconds": 4.0, "rto_seconds": 2.0}
 
 
 def backup(age_hours: float = 1, **change: Any) -> dict[str, Any]:
@@ -42,7 +44,8 @@ def facts(**change: Any) -> dict[str, Any]:
         "pg_wal_bytes": 80 * MB,
         "tail": None,
         "disks": [{"path": "/opt/postgres/data", "free": 83.0, "free_inodes": 100.0}],
-        "drill": {"finished": "x", "passed": True, "found": [], "time": NOW - HOUR, "rpo_seconds": 4.0, "rto_seconds": 2.0},
+        "drills": [PROOF],
+        "verified": None,
         "step": None,
         "newest_time": NOW - 1,
         **change,
@@ -71,7 +74,7 @@ def repository(number: int = 1, **change: Any) -> dict[str, Any]:
 
 
 def test_a_host_in_order_has_no_alarm() -> None:
-    found = alarms.judge(facts(), LIMITS, 30)
+    found = alarms.judge(facts(), LIMITS, DRILL)
     assert {one.level for one in found} == {alarms.OK}, found
     names = [
         "server",
@@ -83,7 +86,7 @@ def test_a_host_in_order_has_no_alarm() -> None:
         "archiver",
         "disk /opt/postgres/data",
     ]
-    assert [one.name for one in found] == [*names, "drill", "clock"]
+    assert [one.name for one in found] == [*names, "drill", "verify", "clock"]
 
 
 @pytest.mark.parametrize(
@@ -120,21 +123,27 @@ def test_a_host_in_order_has_no_alarm() -> None:
         ({"disks": [{"path": "/d", "free": 19.0, "free_inodes": 100.0}]}, "disk /d", 1, "19 % of its room is free"),
         ({"disks": [{"path": "/d", "free": 9.0, "free_inodes": 100.0}]}, "disk /d", 2, "9 %"),
         ({"disks": [{"path": "/d", "free": 80.0, "free_inodes": 5.0}]}, "disk /d", 2, "5 % of its inodes is free"),
-        ({"drill": None}, "drill", 2, "no restore drill has ended yet"),
-        ({"drill": {"passed": True, "found": [], "time": NOW - 31 * HOUR}}, "drill", 2, "passed 31.0 h ago"),
-        ({"drill": {"passed": False, "found": ["a", "b"], "time": NOW - HOUR}}, "drill", 2, "failed 1.0 h ago: a; b"),
+        ({"drills": [None]}, "drill", 2, "no restore drill has ended yet"),
+        ({"drills": [{"passed": True, "found": [], "time": NOW - 31 * HOUR}]}, "drill", 2, "passed 31.0 h ago"),
+        ({"drills": [PROOF, {**PROOF, "time": NOW - 173 * HOUR}]}, "drill 2", 0, "passed from repository 2 173.0 h ago"),
+        ({"drills": [PROOF, {**PROOF, "time": NOW - 175 * HOUR}]}, "drill 2", 2, "passed from repository 2 175.0 h ago"),
+        ({"drills": [PROOF, None]}, "drill 2", 2, "no restore drill from repository 2 has ended yet"),
+        ({"verified": {"found": ["repository 1 has damaged files"], "time": NOW}}, "verify", 2, "repository 1 has damaged files"),
+        ({"verified": {"found": [], "time": NOW - 193 * HOUR}}, "verify", 1, "every file was in order 193.0 h ago"),
+        ({"repositories": [repository(backups=[backup(193), backup()])]}, "verify", 1, "every file is to be read for the first time"),
+        ({"drills": [{"passed": False, "found": ["a", "b"], "time": NOW - HOUR}]}, "drill", 2, "failed 1.0 h ago: a; b"),
         ({"newest_time": NOW + 60}, "clock", 2, "it is 60 s before what was written last: it was set back"),
         ({"step": {"at": NOW - HOUR, "seconds": 3600.0}}, "clock", 1, "was set by +3600 s 1.0 h ago"),
     ],
 )  # fmt: skip
 def test_each_alarm(change: dict[str, Any], name: str, level: int, words: str) -> None:
-    found = {one.name: one for one in alarms.judge(facts(**change), LIMITS, 30)}
+    found = {one.name: one for one in alarms.judge(facts(**change), LIMITS, DRILL)}
     assert found[name].level == level
     assert words in found[name].words
 
 
 def test_one_failure_that_was_made_good_is_no_alarm() -> None:
-    found = {one.name: one for one in alarms.judge(facts(server=archiver(last_failed=NOW - 120)), LIMITS, 30)}
+    found = {one.name: one for one in alarms.judge(facts(server=archiver(last_failed=NOW - 120)), LIMITS, DRILL)}
     assert found["archiver"] == alarms.Finding("archiver", alarms.OK, "9 archived, 3 failed")
 
 
@@ -164,7 +173,7 @@ def test_the_hook_is_told_once_for_each_reason(last: dict[str, Any] | None, reas
 
 def test_metrics_are_what_prometheus_reads() -> None:
     seen = facts(server=slot(name='a"b'))
-    text = metrics.text(seen, alarms.judge(seen, LIMITS, 30))
+    text = metrics.text(seen, alarms.judge(seen, LIMITS, DRILL))
     lines = text.splitlines()
     assert 'mailhost_pg_backup_age_seconds{repository="1"} 3600.0' in lines
     assert 'mailhost_pg_backups_stored_bytes{repository="1"} 8000000.0' in lines
@@ -180,8 +189,8 @@ def test_metrics_are_what_prometheus_reads() -> None:
 
 
 def test_what_is_not_known_has_no_metric() -> None:
-    seen = facts(server=None, why="off", wal_age=None, drill=None)
-    text = metrics.text(seen, alarms.judge(seen, LIMITS, 30))
+    seen = facts(server=None, why="off", wal_age=None, drills=[None])
+    text = metrics.text(seen, alarms.judge(seen, LIMITS, DRILL))
     assert "None" not in text
     assert "mailhost_pg_archived_total" not in text
     assert "mailhost_pg_drill_age_seconds" not in text
@@ -193,7 +202,7 @@ def checked(monkeypatch: pytest.MonkeyPatch, look: Any, *words: str) -> int:
     monkeypatch.setattr(check, "look", look)
     parser = argparse.ArgumentParser()
     check.options(parser)
-    settings: Any = SimpleNamespace(alarms=LIMITS, drill={"max_age_hours": 30})
+    settings: Any = SimpleNamespace(alarms=LIMITS, drill=DRILL)
     return check.main(settings, parser.parse_args(words))
 
 

@@ -52,6 +52,7 @@ def sentences(section: dict[str, Any], **others: Any) -> list[str]:
         ({"tail": {"directory": "/mnt/../etc"}}, "backup.tail.directory: '/mnt/../etc' is not the path of a directory"),
         ({"tail": {"directory": "/opt/postgres/data/x"}}, "backup.tail.directory: /opt/postgres/data/x is where the database's own directories are"),
         ({"tail": {"directory": "/opt/postgres"}}, "backup.tail.directory: /opt/postgres is where the database's own directories are"),
+        ({"offsite": {"endpoint": "https://s3.example.org"}}, "backup.offsite.endpoint: 'https://s3.example.org' is not a name or address, with :port"),
         ({"hook": "mail me"}, "backup.hook: 'mail me' is not the path of a program on the host"),
     ],
 )  # fmt: skip
@@ -79,7 +80,7 @@ def test_what_stands_beside_pgbackrest_s_settings() -> None:
     )
     assert found["offsite_key"].startswith("-----BEGIN OPENSSH")
     assert mailhost_backup.strays(wanted) == ["/opt/mail_server/postgres/pgbackrest/offsite_ca.crt"]
-    assert mailhost_backup.secrets(pillar()["backup"]) == {} and len(mailhost_backup.strays(pillar()["backup"])) == 3
+    assert mailhost_backup.secrets(pillar()["backup"]) == {} and len(mailhost_backup.strays(pillar()["backup"])) == 5
 
 
 def test_the_tool_s_settings_have_no_secret() -> None:
@@ -231,13 +232,25 @@ def test_wal_that_is_missing(segments: list[str], found: list[str]) -> None:
 def test_the_last_drill() -> None:
     line = '{"finished": "2026-11-23T04:00:10+00:00", "passed": %s, "found": %s}'
     passed, failed = line % ("true", "[]"), line % ("false", '["rows differ"]')
-    judge = mailhost_backup.judge_drill
-    assert judge(mailhost_backup.parse_drills(f"{failed}\n{passed}\n"), 30, NOW) is None
+
+    def judge(text: str, hours: int, now: datetime.datetime) -> str | None:
+        return mailhost_backup.judge_drill(mailhost_backup.parse_drills(text).get(1), hours, now)
+
+    assert judge(f"{failed}\n{passed}\n", 30, NOW) is None
     # The end of a line that was being written when the power went.
-    assert judge(mailhost_backup.parse_drills(f"{passed}\n{failed[:20]}"), 30, NOW) is None
-    assert judge(mailhost_backup.parse_drills(f"{passed}\n{failed}\n"), 30, NOW) == "the last drill failed: rows differ"
-    assert judge(mailhost_backup.parse_drills(passed), 7, NOW) == "the last drill is 8 hours old"
-    assert judge(mailhost_backup.parse_drills(""), 30, NOW) == "no drill yet"
+    assert judge(f"{passed}\n{failed[:20]}", 30, NOW) is None
+    assert judge(f"{passed}\n{failed}\n", 30, NOW) == "the last drill failed: rows differ"
+    assert judge(passed, 7, NOW) == "the last drill is 8 hours old"
+    assert judge("", 30, NOW) == "no drill yet"
+    # One a day from the host's own repository, one a week from the other: each counts for itself.
+    other = failed.replace("{", '{"repository": 2, ', 1)
+    drills = mailhost_backup.parse_drills(f"{other}\n{passed}\n")
+    section = {"max_age_hours": 30, "offsite_days": 7}
+    assert mailhost_backup.judge_drills(drills, section, None, NOW) == {}
+    assert mailhost_backup.judge_drills(drills, section, "s3", NOW) == {2: "the last drill failed: rows differ"}
+    later = NOW + datetime.timedelta(hours=160)
+    drills = mailhost_backup.parse_drills(f"{passed}\n{other.replace('false', 'true')}")
+    assert mailhost_backup.judge_drills(drills, section, "s3", later) == {1: "the last drill is 168 hours old"}
 
 
 GOOD_SERVER = {"mode": "on", "failed": None, "waiting": 0}
@@ -259,9 +272,9 @@ TIMER = {"active": "active", "enabled": "enabled"}
 )  # fmt: skip
 def test_what_is_not_as_declared(server: Any, timer: Any, info: Any, words: str) -> None:
     there = {"repositories": repositories("7"), "backups": [row("x", 1, 1, "full", int(NOW.timestamp()))], **info}
-    drill = {"finished": NOW, "passed": True, "found": []}
+    drills = {1: {"finished": NOW, "passed": True, "found": []}}
     failures, unproven, seen = mailhost_backup.judge(
-        pillar()["backup"], {**GOOD_SERVER, **server}, there, {"t": {**TIMER, **timer}}, drill, NOW
+        pillar()["backup"], {**GOOD_SERVER, **server}, there, {"t": {**TIMER, **timer}}, drills, NOW
     )
     assert failures == ([words] if words else [])
     assert not unproven
@@ -271,7 +284,7 @@ def test_what_is_not_as_declared(server: Any, timer: Any, info: Any, words: str)
 
 def test_without_a_drill_nothing_is_proven() -> None:
     there = {"repositories": repositories("7"), "backups": [row("x", 1, 1, "full", int(NOW.timestamp()))]}
-    assert mailhost_backup.judge(pillar()["backup"], GOOD_SERVER, there, {}, None, NOW)[:2] == ([], ["no drill yet"])
+    assert mailhost_backup.judge(pillar()["backup"], GOOD_SERVER, there, {}, {}, NOW)[:2] == ([], ["no drill yet"])
 
 
 def test_units() -> None:

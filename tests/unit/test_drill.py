@@ -93,8 +93,8 @@ def test_segments_are_those_of_the_cluster_that_runs(tmp_path: Path) -> None:
     ):
         (there / file).touch()
     config: Any = SimpleNamespace(archive=tmp_path, stanza="mail")
-    assert drill.segments(config) == {f"{name[:-1]}2", f"{name[:-1]}3"}
-    assert drill.segments(SimpleNamespace(archive=tmp_path / "none", stanza="mail")) == set()  # type: ignore[arg-type]
+    assert {path.name[:24] for path in drill.segment_files(config)} == {f"{name[:-1]}2", f"{name[:-1]}3"}
+    assert drill.segment_files(SimpleNamespace(archive=tmp_path / "none", stanza="mail")) == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,7 @@ def test_proofs_are_filed_one_a_line(tmp_path: Path) -> None:
 
 def test_a_proof_in_one_sentence() -> None:
     passed = {
+        "repository": 1,
         "finished": "2026-11-23T04:00:05+00:00", "passed": True, "found": [], "backup": {"label": "20261123-024834F"},
         "lsn": "0/A0", "rto_seconds": 1.6, "rpo_seconds": 251.2, "rows": {"mail.a": 3, "mail.b": 2},
     }  # fmt: skip

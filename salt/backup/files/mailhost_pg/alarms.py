@@ -18,6 +18,8 @@ _SHRUNK = 0.5
 CLOCK_STEP = 10.0
 # A step is over in a moment; the backups it confused stay.
 CLOCK_HOURS = 24
+# Hours after which a repository should have been read through again: its timer is weekly.
+_READ_HOURS = 8 * 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,15 +31,15 @@ class Finding:
     words: str
 
 
-def judge(facts: dict[str, Any], limits: dict[str, Any], max_age_hours: int) -> list[Finding]:
+def judge(facts: dict[str, Any], limits: dict[str, Any], drill: dict[str, Any]) -> list[Finding]:
     """Return what was found of each thing, good or bad.
 
     facts
         What `check.look` returns.
     limits
         The pillar's alarms: from there it is a warning, from twice that it is critical.
-    max_age_hours
-        How long a drill is worth something.
+    drill
+        The pillar's settings of the drill.
     """
     server = facts["server"]
     found = [_server(server, facts["why"])]
@@ -52,7 +54,11 @@ def judge(facts: dict[str, Any], limits: dict[str, Any], max_age_hours: int) -> 
         if facts["tail"] and facts["tail"] not in [slot["name"] for slot in server["slots"]]:
             found.append(Finding(f"slot {facts['tail']}", CRITICAL, "is not there: WAL is not taken as it is written"))
     found += [_disk(disk, limits["disk_free_percent"]) for disk in facts["disks"]]
-    found.append(_drill(facts["drill"], facts["now"], max_age_hours))
+    found += [
+        _drill(number, proof, facts["now"], drill_hours(drill, number))
+        for number, proof in enumerate(facts["drills"], start=1)
+    ]
+    found.append(_verified(facts))
     found.append(_clock(facts))
     return found
 
@@ -141,13 +147,34 @@ def _disk(disk: dict[str, Any], percent: float) -> Finding:
     return Finding(f"disk {disk['path']}", level, f"{free:.0f} % of its {what} is free")
 
 
-def _drill(proof: dict[str, Any] | None, now: float, hours: float) -> Finding:
+def drill_hours(drill: dict[str, Any], repository: int) -> float:
+    """Return how long a proof that a repository can be restored from is worth something.
+
+    That of the host's own is made anew each day, of the one off the host so many days later.
+    """
+    later = 24 * (drill["offsite_days"] - 1) if repository > 1 else 0
+    return float(drill["max_age_hours"] + later)
+
+
+def _drill(repository: int, proof: dict[str, Any] | None, now: float, hours: float) -> Finding:
+    name, off = ("drill", "") if repository == 1 else (f"drill {repository}", f" from repository {repository}")
     if proof is None:
-        return Finding("drill", CRITICAL, "no restore drill has ended yet")
+        return Finding(name, CRITICAL, f"no restore drill{off} has ended yet")
     age = (now - proof["time"]) / 3600
     if not proof["passed"]:
-        return Finding("drill", CRITICAL, f"failed {age:.1f} h ago: {'; '.join(proof['found'])}")
-    return Finding("drill", CRITICAL if age > hours else OK, f"passed {age:.1f} h ago")
+        return Finding(name, CRITICAL, f"failed{off} {age:.1f} h ago: {'; '.join(proof['found'])}")
+    return Finding(name, CRITICAL if age > hours else OK, f"passed{off} {age:.1f} h ago")
+
+
+def _verified(facts: dict[str, Any]) -> Finding:
+    """Judge when all was read through last; where it never was, it should be a while after the oldest backup."""
+    last, backups = facts["verified"], [row for repository in facts["repositories"] for row in repository["backups"]]
+    if last and last["found"]:
+        return Finding("verify", CRITICAL, "; ".join(last["found"]))
+    since = last["time"] if last else min((row["stop"] for row in backups), default=facts["now"])
+    age = (facts["now"] - since) / 3600
+    words = f"every file was in order {age:.1f} h ago" if last else "every file is to be read for the first time"
+    return Finding("verify", _level(age, _READ_HOURS), words)
 
 
 def _clock(facts: dict[str, Any]) -> Finding:

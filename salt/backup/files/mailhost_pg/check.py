@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from . import alarms, container, drill, heartbeat, metrics, pgbackrest, proofs, receiver, scratch
+from . import alarms, container, drill, heartbeat, metrics, pgbackrest, proofs, receiver, restore, scratch, verify
 from .config import Config, Failed, Refused, alone
 
 # What the last scheduled check saw of the clocks.
@@ -53,18 +53,18 @@ def main(config: Config, asked: argparse.Namespace) -> int:
 
 def _main(config: Config, asked: argparse.Namespace) -> int:
     if asked.scheduled:
-        _tidy()
+        _tidy(config)
     facts = look(config, beat=asked.scheduled)
-    found = alarms.judge(facts, config.alarms, config.drill["max_age_hours"])
+    found = alarms.judge(facts, config.alarms, config.drill)
     textfile = asked.textfile or (config.alarms["textfile"] if asked.scheduled else None)
     if textfile:
         try:
-            _replace(Path(textfile), metrics.text(facts, found), 0o644)
+            proofs.replace(Path(textfile), metrics.text(facts, found), 0o644)
         except OSError as error:
             found.append(alarms.Finding("textfile", alarms.CRITICAL, f"{textfile}: {error.strerror}"))
     if asked.scheduled:
         path = config.state / alarms.NAME
-        _replace(path, json.dumps(alarms.critical(found, proofs.read(path), facts["now"])), 0o640)
+        proofs.replace(path, json.dumps(alarms.critical(found, proofs.read(path), facts["now"])), 0o640)
     worst = max(finding.level for finding in found)
     if asked.json:
         rows = [{"name": one.name, "level": alarms.LEVELS[one.level], "found": one.words} for one in found]
@@ -92,9 +92,12 @@ def look(config: Config, beat: bool) -> dict[str, Any]:
         why = str(error)
     now = time.time()
     repositories = _repositories(config)
-    proof = proofs.last(config.state / proofs.NAME)
-    if proof:
-        proof["time"] = datetime.fromisoformat(proof["finished"]).timestamp()
+    drills = [proofs.last(config.state / proofs.NAME, number) for number in config.repositories]
+    verified = proofs.read(config.state / verify.NAME) or None
+    for one in (*drills, verified):
+        if one:
+            one["time"] = datetime.fromisoformat(one["finished"]).timestamp()
+    proven = [proof["time"] for proof in drills if proof]
     times = [backup["stop"] for repository in repositories for backup in repository["backups"]]
     clocks = _clocks(config.state / CLOCKS, now, note=beat)
     return {
@@ -108,16 +111,18 @@ def look(config: Config, beat: bool) -> dict[str, Any]:
         "pg_wal_bytes": scratch.size(config.data / "pg_wal") if (config.data / "pg_wal").is_dir() else None,
         "tail": receiver.SLOT if config.tail else None,
         "disks": _disks([config.data, config.archive, config.backups, *([config.tail] if config.tail else [])]),
-        "drill": proof,
+        "drills": drills,
+        "verified": verified,
         "step": clocks["step"],
-        "newest_time": max([*times, (server or {}).get("beat") or 0, (proof or {}).get("time", 0), clocks["before"]]),
+        "newest_time": max([*times, (server or {}).get("beat") or 0, *proven, clocks["before"]]),
     }
 
 
-def _tidy() -> None:
-    """Remove what a drill has left that was killed together with its guard."""
+def _tidy(config: Config) -> None:
+    """Remove what an export has left that was killed, and a drill together with its guard."""
     with contextlib.suppress(Refused, Failed), alone(wait=False):
         scratch.remove()
+        restore.clear_export(config)
 
 
 def _repositories(config: Config) -> list[dict[str, Any]]:
@@ -206,14 +211,5 @@ def _clocks(path: Path, now: float, note: bool) -> dict[str, Any]:
     elif step and not 0 <= now - step["at"] <= alarms.CLOCK_HOURS * 3600:
         step = None
     if note:
-        _replace(path, json.dumps({"wall": now, "running": running, "boot": boot, "step": step}), 0o640)
+        proofs.replace(path, json.dumps({"wall": now, "running": running, "boot": boot, "step": step}), 0o640)
     return {"before": before, "step": step}
-
-
-def _replace(path: Path, text: str, mode: int) -> None:
-    """Write a file anew in one step: who reads it at that moment gets the old one or the new one."""
-    # Not *.prom: the node exporter reads all that are.
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    new.chmod(mode)
-    new.replace(path)

@@ -6,12 +6,15 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 SETTINGS = Path("/etc/mailhost-pg.json")
 LOCK = Path("/run/mailhost-pg.lock")
+# The check tidies up every five minutes: what an operator types is not refused for that moment.
+_PATIENCE = 5.0
 
 
 class Refused(Exception):
@@ -77,11 +80,16 @@ def load(path: Path = SETTINGS) -> Config:
 def alone(wait: bool) -> Iterator[None]:
     """Hold the lock that backup, restore, drill and verify share; the kernel drops it when the process dies.
 
-    Params: wait, whether another one is waited for; else Raises Refused.
+    Params: wait, whether another one is waited for to its end; else Raises Refused when it takes more than a moment.
     """
+    until = time.monotonic() + _PATIENCE
     with LOCK.open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise Refused("another mailhost-pg is at work with the repository: wait for it to end") from None
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise Refused("another mailhost-pg is at work with the repository: wait for it to end") from None
+                time.sleep(0.1)
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Sequence
 from typing import Any
@@ -39,9 +40,17 @@ def run(argv: Sequence[str], *, stdin: str = "", codes: Sequence[int] = (0,), ti
     except subprocess.TimeoutExpired:
         raise Failed(f"{' '.join(argv[:3])}: not done after {timeout} s") from None
     if done.returncode not in codes:
-        words = " / ".join(line.strip() for line in (done.stderr.strip() or done.stdout).splitlines() if line.strip())
+        words = plain(done.stderr.strip() or done.stdout)
         raise Failed(words[-1000:] or f"{' '.join(argv[:3])}: exit code {done.returncode}")
     return done.stdout
+
+
+def plain(said: str) -> str:
+    """Return what a program said in one line, without the headers that pgBackRest prints of an S3 server's answer."""
+    said, _, answer = said.partition("*** Path/Query ***")
+    message = re.search(r"<Message>([^<]*)</Message>", answer)
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return " / ".join(lines).rstrip(":") + (f": {message[1]}" if message else "")
 
 
 def inspect(name: str) -> dict[str, Any] | None:

@@ -13,14 +13,14 @@ import json
 import re
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import container, heartbeat, pgbackrest, proofs, scratch
-from .config import Config, Failed, alone
+from . import container, heartbeat, pgbackrest, plan, proofs, recovery, restore, scratch
+from .config import Config, Failed, Refused, alone
 
 # All of it; the unit that runs it gives it more.
 SECONDS = 5 * 3600
@@ -41,18 +41,15 @@ _SETTINGS = {
 }
 
 
-# restore_command, of the host's own repository, one segment at a time. pgBackRest does not compare what it gets with
-# the SHA-1 in its name. A code over 125 ends recovery: a damaged segment is not the end of the archive.
+# restore_command, one segment at a time. pgBackRest does not compare what it gets with the SHA-1 in its name. A code
+# over 125 ends recovery: a damaged segment is not the end of the archive.
 _GET = """\
 {command} --no-archive-async archive-get "$1" "$2" || exit $?
-for file in /var/lib/pgbackrest/archive/{archive}/*/"$1"-*; do
-    [ -e "$file" ] || continue
-    sum=${{file##*-}}
-    if [ "$(sha1sum <"$2")" != "${{sum%%.*}}  -" ]; then
-        echo "ERROR: segment $1 is damaged in the archive" >&2
-        exit 200
-    fi
-done
+sum=$(sed -n "s/^$1 //p" /drill/segments)
+if [ -n "$sum" ] && [ "$(sha1sum <"$2")" != "$sum  -" ]; then
+    echo "ERROR: segment $1 is damaged in the archive" >&2
+    exit 200
+fi
 """
 
 
@@ -69,21 +66,50 @@ class Recovery:
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("--json", action="store_true", help="print the proof as it is filed")
-    parser.add_argument("--scheduled", action="store_true", help="as the timer does: wait for another job to end")
+    parser.add_argument("--repository", type=int, choices=(1, 2), help="only from this one; else from all")
+    parser.add_argument(
+        "--scheduled",
+        action="store_true",
+        help="as the timer does: wait for another job to end, and leave repository 2 alone while its proof is young",
+    )
     parser.add_argument("--clean", action="store_true", help="only remove what a drill that was killed has left")
 
 
 def main(config: Config, asked: argparse.Namespace) -> int:
-    """Do it, file the proof and return 0, or 1 when the drill failed."""
+    """Do it, file a proof for each repository and return 0, or 1 when a drill failed."""
+    if asked.repository and asked.repository not in config.repositories:
+        raise Refused(f"there is no repository {asked.repository}: backup.offsite.type is null")
+    passed = True
     with alone(wait=asked.scheduled), interruptible():
         if scratch.remove():
             print("removed what an earlier drill had left")
+        restore.clear_export(config)
         if asked.clean:
             return 0
-        proof = drill(config)
-        proofs.file(config.state / proofs.NAME, proof)
-    print(json.dumps(proof) if asked.json else proofs.sentence(proof))
-    return 0 if proof["passed"] else 1
+        numbers = (asked.repository,) if asked.repository else config.repositories
+        for repository in numbers:
+            last = proofs.last(config.state / proofs.NAME, repository)
+            if asked.scheduled and repository > 1 and not due(last, config.drill["offsite_days"], time.time()):
+                continue
+            proof = drill(config, repository)
+            proofs.file(config.state / proofs.NAME, proof)
+            print(json.dumps(proof) if asked.json else proofs.sentence(proof))
+            passed = passed and proof["passed"]
+    return 0 if passed else 1
+
+
+def due(proof: dict[str, Any] | None, days: int, now: float) -> bool:
+    """Return whether the repository off the host is to be restored from: what is read there has its price.
+
+    proof
+        The last one, None when there is none; one that failed is tried again the next day.
+    days
+        After how many days it is due; now, in seconds since 1970.
+    """
+    if proof is None or not proof["passed"]:
+        return True
+    # Half a day before: it is the daily timer that asks.
+    return now - datetime.fromisoformat(proof["finished"]).timestamp() > (days - 0.5) * 86400
 
 
 @contextmanager
@@ -103,10 +129,11 @@ def interruptible() -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def drill(config: Config) -> dict[str, Any]:
-    """Do it and return the proof; what went wrong is in it."""
+def drill(config: Config, repository: int) -> dict[str, Any]:
+    """Do it with what is in a repository, and return the proof; what went wrong is in it."""
     begun = time.monotonic()
     proof: dict[str, Any] = {
+        "repository": repository,
         "begun": _shown(time.time()),
         "finished": None,
         "passed": False,
@@ -117,20 +144,20 @@ def drill(config: Config) -> dict[str, Any]:
     try:
         memory = config.drill["memory_mb"] if scratch.bounds_memory() else None
         proof["limits"] = {"memory_mb": memory, "disk_gb": config.drill["disk_gb"]}
-        backup = newest(config)
+        backup = newest(config, repository)
         proof["backup"] = {
             "label": backup.label,
             "type": backup.kind,
             "stop": backup.stop.isoformat(timespec="seconds"),
             "bytes": backup.size,
         }
-        proof["rpo_seconds"] = exposed(config)
+        proof["rpo_seconds"] = exposed(config, repository)
         live = moment(config)
         proof |= {"lsn": live.lsn, "schema": live.contents.schema, "rows": live.contents.rows}
-        proof["seconds"]["archived"] = waited = archived(config, live.segment)
+        proof["seconds"]["archived"] = waited = archived(config, repository, live.segment)
         if waited is None:
             proof["found"].append(f"segment {live.segment} is not in the archive after {ARCHIVED_WITHIN:.0f} s")
-        restored(config, backup, live, waited is not None, proof)
+        restored(config, repository, backup, live, waited is not None, proof)
     except (Failed, OSError) as error:
         proof["found"].append(str(error))
     proof["passed"] = not proof["found"]
@@ -139,21 +166,24 @@ def drill(config: Config) -> dict[str, Any]:
     return proof
 
 
-def newest(config: Config) -> pgbackrest.Backup:
-    """Return the newest base backup of this host's repository. Raises Failed when there is none."""
+def newest(config: Config, repository: int) -> pgbackrest.Backup:
+    """Return the newest base backup of this host in a repository. Raises Failed when there is none."""
     cluster = config.marker.read_text(encoding="utf-8").strip()
-    there = pgbackrest.info(config).of(cluster, 1)
+    info = pgbackrest.info(config, [f"--repo={repository}"])
+    if why := info.repositories[repository].why:
+        raise Failed(f"repository {repository} cannot be read: {why}")
+    there = info.of(cluster, repository)
     if not there:
         raise Failed("there is no base backup")
     return there[-1]
 
 
-def exposed(config: Config) -> float | None:
+def exposed(config: Config, repository: int) -> float | None:
     """Return the seconds of writes that a loss of the host would have cost just now.
 
     They are those since the last heartbeat that the archive has; None where it has none yet.
     """
-    last = max(segments(config), default=None)
+    last = max(segments(config, repository), default=None)
     if last is None:
         return None
     end = (number(last) + 1) * _SEGMENT
@@ -179,19 +209,22 @@ def moment(config: Config) -> heartbeat.Moment:
     raise AssertionError
 
 
-def archived(config: Config, segment: str) -> float | None:
+def archived(config: Config, repository: int, segment: str) -> float | None:
     """Wait until a segment is in the archive and return after how many seconds it was; None when it does not come."""
+    place, _ = recovery.listed(config, repository)
+    words = [f"--repo={repository}", f"--filter=^{segment}-", "repo-ls", f"{place}/{segment[:16]}"]
     begun = time.monotonic()
     while time.monotonic() - begun < ARCHIVED_WITHIN:
-        if segment in segments(config):
+        if pgbackrest.run(config, *words).strip():
             return round(time.monotonic() - begun, 1)
-        time.sleep(0.2)
+        time.sleep(0.2 if repository == 1 else 2)
     return None
 
 
-def segments(config: Config) -> set[str]:
-    """Return the names of the segments in this host's archive, of all time lines."""
-    return {path.name[:24] for path in segment_files(config)}
+def segments(config: Config, repository: int) -> dict[str, str]:
+    """Return the segments in this host's archive in a repository, of all time lines: their SHA-1 by name."""
+    _, found = recovery.listed(config, repository)
+    return {plan.segment_name(*one): digest for one, digest in found.sums.items()}
 
 
 def segment_files(config: Config) -> list[Path]:
@@ -223,37 +256,40 @@ def first_gap(names: Iterable[str], start: str, end: str) -> str | None:
 
 
 def restored(
-    config: Config, backup: pgbackrest.Backup, live: heartbeat.Moment, whole: bool, proof: dict[str, Any]
+    config: Config,
+    repository: int,
+    backup: pgbackrest.Backup,
+    live: heartbeat.Moment,
+    whole: bool,
+    proof: dict[str, Any],
 ) -> None:
     """Restore and look, and write into the proof what was found.
 
     whole
         Whether the archive leads to the heartbeat; else it is followed to where it ends.
     """
-    archive = archive_of(config)
-    if archive is None:
-        raise Failed("there is no archive")
+    archive = segments(config, repository)
     disk = min(config.drill["disk_gb"] * 10**9, max(0, scratch.free(scratch.DIRECTORY.parent)))
     if backup.size > disk:
         raise Failed(f"{backup.size / 1e6:.0f} MB do not fit into the {disk / 1e6:.0f} MB that a drill may take")
     seconds, found = proof["seconds"], proof["found"]
-    with scratch.Scratch(config, disk, SECONDS) as room:
+    with scratch.Scratch(config, disk, SECONDS, network=repository > 1) as room:
         begun = time.monotonic()
         target = ["--type=xid", f"--target={live.transaction % 2**32}", "--target-action=promote"] if whole else []
         room.run(
-            *pgbackrest.command(config, "--repo=1", f"--set={backup.label}", *target),
+            *pgbackrest.command(config, f"--repo={repository}", f"--set={backup.label}", *target),
             f"--target-timeline={int(live.segment[:8], 16)}",
             "--archive-mode=off",
             "restore",
         )
         seconds["restore"] = round(time.monotonic() - begun, 1)
-        log = serve(config, room, archive)
+        log = serve(config, room, repository, archive)
         seconds["recovery"] = round(time.monotonic() - begun - seconds["restore"], 1)
         proof["reached"] = log.lsn
         if log.up:
             proof["rto_seconds"] = round(time.monotonic() - begun, 1)
         if not log.up or not whole:
-            gap = first_gap(segments(config), backup.start_wal, live.segment)
+            gap = first_gap(archive, backup.start_wal, live.segment)
             found.append(short(log, live, gap))
             if log.commit:
                 proof["rpo_seconds"] = round(live.at - log.commit.timestamp(), 1)
@@ -268,19 +304,16 @@ def restored(
         seconds["checks"] = round(time.monotonic() - begun, 1)
 
 
-def serve(config: Config, room: scratch.Scratch, archive: Path) -> Recovery:
+def serve(config: Config, room: scratch.Scratch, repository: int, archive: Mapping[str, str]) -> Recovery:
     """Start a server on what was restored, wait until it takes commands or has ended, and return what its log says.
 
     archive
-        The directory with the segments, on the host.
+        The SHA-1 of its segments, by name.
     """
     (scratch.DIRECTORY / "pg_hba.conf").write_text("local all postgres peer\n", encoding="utf-8")
-    (scratch.DIRECTORY / "get").write_text(
-        _GET.format(
-            command=" ".join(pgbackrest.command(config, "--repo=1")), archive=f"{config.stanza}/{archive.name}"
-        ),
-        encoding="utf-8",
-    )
+    (scratch.DIRECTORY / "segments").write_text("".join(f"{name} {digest}\n" for name, digest in archive.items()))
+    command = " ".join(pgbackrest.command(config, f"--repo={repository}"))
+    (scratch.DIRECTORY / "get").write_text(_GET.format(command=command), encoding="utf-8")
     memory = f"{max(16, config.drill['memory_mb'] // 8)}MB"
     settings = {**_SETTINGS, "restore_command": 'sh /drill/get %f "%p"', "shared_buffers": memory}
     # pg_ctl hands this to a shell.

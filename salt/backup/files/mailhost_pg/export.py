@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
 from . import plan, recovery, restore
 from .config import Config, Failed, Refused, alone
 
-NAME = "mailhost-pg-export"
 # Where one domain's rows are, each with the column that says so; in the order that their references ask for.
 DOMAIN = (
     ("virtual_domains", "name"),
@@ -43,16 +41,16 @@ def main(config: Config, asked: argparse.Namespace) -> int:
     if output.exists():
         raise Refused(f"{output} is there already")
     with alone(wait=False):
-        directory = config.data.with_name(f"{config.data.name}.export")
-        _clear(directory)
+        directory = restore.clear_export(config)
         found, way = restore.chosen(config, asked, wanted, fresh=True)
         restore.require_room(config, way)
         print(f"This writes rows of {plan.summary(way, datetime.now(UTC))}.")
-        try:
-            recovery.recover(config, asked.repository, way, directory, NAME, wal=found.wal)
-            text = _table(config, asked.table) if asked.table else _domain(config, asked.domain)
-        finally:
-            _clear(directory)
+        with restore.interruptible():
+            try:
+                recovery.recover(config, asked.repository, way, directory, restore.EXPORT, wal=found.wal)
+                text = _table(config, asked.table) if asked.table else _domain(config, asked.domain)
+            finally:
+                restore.clear_export(config)
     # Hashes of passwords are among the rows.
     with open(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
         stream.write(text)
@@ -60,13 +58,6 @@ def main(config: Config, asked: argparse.Namespace) -> int:
     print(f"{output} has {count} rows; this adds those that are missing:")
     print(f"docker exec -i {config.container} psql -qv ON_ERROR_STOP=1 -U postgres {config.database} <{output}")
     return 0
-
-
-def _clear(directory: Path) -> None:
-    """Remove what this export, or one that was killed, has made."""
-    recovery.remove(NAME)
-    if directory.exists():
-        shutil.rmtree(directory)
 
 
 def _table(config: Config, table: str) -> str:
@@ -80,7 +71,7 @@ def _table(config: Config, table: str) -> str:
         "--on-conflict-do-nothing",
     ]
     try:
-        return recovery.inside(NAME, [*dump, f"--table={table}", config.database])
+        return recovery.inside(restore.EXPORT, [*dump, f"--table={table}", config.database])
     except Failed as error:
         if "no matching tables" in str(error):
             raise Refused(f"there was no table {table} then") from None
@@ -105,7 +96,7 @@ def _domain(config: Config, domain: str) -> str:
             from columns
             \\gexec
         """
-        found.append(recovery.sql(NAME, query, config.database))
+        found.append(recovery.sql(restore.EXPORT, query, config.database))
     if not any(found):
         raise Refused(f"there was no domain {domain} then")
     return "\n".join(["BEGIN;", *filter(None, found), "COMMIT;", ""])

@@ -16,7 +16,7 @@ def text(facts: dict[str, Any], found: Iterable[Finding]) -> str:
     facts
         What `check.look` returns.
     """
-    server, proof, now = facts["server"] or {}, facts["drill"] or {}, facts["now"]
+    server, now = facts["server"] or {}, facts["now"]
     archiver = server.get("archiver", {})
     rows: list[tuple[str, str, dict[str, Any], Any]] = [
         ("check_time_seconds", "when this was looked at", {}, now),
@@ -43,11 +43,21 @@ def text(facts: dict[str, Any], found: Iterable[Finding]) -> str:
             for slot in server.get("slots", ())
         ),
         *(("disk_free_percent", "free room", {"path": disk["path"]}, disk["free"]) for disk in facts["disks"]),
-        ("drill_age_seconds", "age of the last restore drill", {}, now - proof["time"] if proof else None),
-        ("drill_passed", "whether it passed", {}, int(proof["passed"]) if proof else None),
-        ("drill_rpo_seconds", "writes that a loss of the host would have cost", {}, proof.get("rpo_seconds")),
-        ("drill_rto_seconds", "from the beginning of the restore to a server", {}, proof.get("rto_seconds")),
     ]
+    for number, proof in enumerate(facts["drills"], start=1):
+        if proof:
+            labels = {"repository": number}
+            rows += [
+                ("drill_age_seconds", "age of the last restore drill", labels, now - proof["time"]),
+                ("drill_passed", "whether it passed", labels, int(proof["passed"])),
+                ("drill_rpo_seconds", "writes that a loss would have cost", labels, proof.get("rpo_seconds")),
+                (
+                    "drill_rto_seconds",
+                    "from the beginning of the restore to a server",
+                    labels,
+                    proof.get("rto_seconds"),
+                ),
+            ]
     lines, named = [], set()
     for name, help_, labels, value in sorted(rows, key=lambda row: row[0]):
         if value is None:

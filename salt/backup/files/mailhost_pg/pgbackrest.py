@@ -103,7 +103,7 @@ def parse(said: list[dict[str, Any]]) -> Info:
         number = repo["key"]
         latest = max((db for key, db in systems if key == number), default=None)
         first, last = wal.get((number, latest), (None, None))
-        why = repo["status"]["message"] if repo["status"]["code"] == 99 else None
+        why = container.plain(repo["status"]["message"]) if repo["status"]["code"] == 99 else None
         repositories[number] = Repository(number, systems.get((number, latest)), why, first, last)
     backups = tuple(sorted((_backup(row, systems) for row in stanza.get("backup", [])), key=lambda found: found.stop))
     return Info(repositories, backups)

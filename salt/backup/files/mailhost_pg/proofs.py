@@ -24,8 +24,8 @@ def file(path: Path, proof: dict[str, Any]) -> None:
         os.fsync(stream.fileno())
 
 
-def last(path: Path) -> dict[str, Any] | None:
-    """Return the newest proof, None when there is none that can be read; a power cut may have left half a line."""
+def last(path: Path, repository: int = 1) -> dict[str, Any] | None:
+    """Return a repository's newest proof, None when none can be read; a power cut may have left half a line."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
@@ -36,18 +36,22 @@ def last(path: Path) -> dict[str, Any] | None:
             datetime.fromisoformat(found["finished"]), found["passed"]
         except (ValueError, KeyError, TypeError):
             continue
-        return found
+        # Those of before there was a second one do not say.
+        if found.get("repository", 1) == repository:
+            return found
     return None
 
 
 def sentence(proof: dict[str, Any]) -> str:
     """Return a proof in one sentence."""
+    off = f" from repository {proof['repository']}" if proof["repository"] != 1 else ""
     if not proof["passed"]:
-        return f"the drill of {proof['finished']} failed: {'; '.join(proof['found'])}"
+        return f"the drill{off} of {proof['finished']} failed: {'; '.join(proof['found'])}"
     rpo = "" if proof["rpo_seconds"] is None else f"; a loss just then would have cost {proof['rpo_seconds']:.0f} s"
     return (
-        f"{proof['backup']['label']} and its WAL were restored up to {proof['lsn']} in {proof['rto_seconds']:.0f} s,"
-        f" with {sum(proof['rows'].values())} rows as in the live server, no page or index damaged{rpo}"
+        f"{proof['backup']['label']} and its WAL were restored{off} up to {proof['lsn']} in"
+        f" {proof['rto_seconds']:.0f} s, with {sum(proof['rows'].values())} rows as in the live server,"
+        f" no page or index damaged{rpo}"
     )
 
 
@@ -58,3 +62,12 @@ def read(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def replace(path: Path, text: str, mode: int) -> None:
+    """Write a file anew in one step: who reads it at that moment gets the old one or the new one."""
+    # Not *.prom: the node exporter reads all that are.
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text, encoding="utf-8")
+    new.chmod(mode)
+    new.replace(path)

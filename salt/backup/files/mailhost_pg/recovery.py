@@ -117,10 +117,7 @@ def look(config: Config, repository: int, stopped: Path | None = None) -> Found:
         raise Refused(f"repository {repository} cannot be read: {there.why if there else 'there is none'}")
     if there.cluster is None or not (backups := info.of(there.cluster, repository)):
         raise Refused(f"there is no base backup in repository {repository}")
-    listing = json.loads(_pgbackrest(config, repository, "repo-ls", "--recurse", "--output=json", _archive(config)))
-    # A stanza that was made for another cluster later has a directory of its own, with the next number.
-    place = max((name for name in listing if re.fullmatch(r"\d+-\d+", name)), key=lambda name: int(name.split("-")[1]))
-    archive = plan.parse_archive({name: entry for name, entry in listing.items() if name.startswith(f"{place}/")})
+    path, archive = listed(config, repository)
     wal = [stopped / "pg_wal"] if stopped and identifier(stopped) == there.cluster else []
     archive = plan.with_local(archive, [name for place in wal for name in os.listdir(place)])
     for place in tail.places(config):
@@ -128,9 +125,24 @@ def look(config: Config, repository: int, stopped: Path | None = None) -> Found:
         archive = plan.with_local(archive, [name for name, whole in names.items() if whole], plan.LOCAL)
         archive = plan.with_local(archive, names)
         wal += [place] if len(archive.sums) > had else []
-    texts = _histories(config, repository, f"{_archive(config)}/{place}", sorted(archive.histories))
+    texts = _histories(config, repository, path, sorted(archive.histories))
     ancestors = {line: plan.parse_history(text) for line, text in texts.items()}
     return Found(there.cluster, backups, plan.lines(backups, archive, ancestors), archive, tuple(wal))
+
+
+def listed(config: Config, repository: int) -> tuple[str, plan.Segments]:
+    """Return the path of the newest cluster's archive in a repository, and what is in it.
+
+    Raises Failed when there is none, or with pgBackRest's words when it cannot be read.
+    """
+    listing = json.loads(_pgbackrest(config, repository, "repo-ls", "--recurse", "--output=json", _archive(config)))
+    # A stanza that was made for another cluster later has a directory of its own, with the next number.
+    there = sorted((int(name.split("-")[1]), name) for name in listing if re.fullmatch(r"\d+-\d+", name))
+    if not there:
+        raise Failed(f"there is no archive in repository {repository}")
+    place = there[-1][1]
+    inside = {name: entry for name, entry in listing.items() if name.startswith(f"{place}/")}
+    return f"{_archive(config)}/{place}", plan.parse_archive(inside)
 
 
 def recover(

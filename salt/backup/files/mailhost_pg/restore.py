@@ -20,7 +20,7 @@ from typing import NoReturn
 from . import container, pgbackrest, plan, recovery, times
 from .config import Config, Failed, Refused, alone
 
-NAME = "mailhost-pg-restore"
+NAME, EXPORT = "mailhost-pg-restore", "mailhost-pg-export"
 # Room for WAL and what a recovery writes beside the data.
 _MARGIN = 1 << 29
 _SWITCHED_SECONDS = 60
@@ -80,7 +80,7 @@ def main(config: Config, asked: argparse.Namespace) -> int:
             return 0
         print(f"This restores {said}")
         _ask(asked)
-        with _interruptible():
+        with interruptible():
             _restore(config, asked, wanted, found, way)
     return 0
 
@@ -282,9 +282,22 @@ def _back_up(config: Config, live_since: float) -> None:
         pgbackrest.run(config, f"--repo={number}", "--type=full", note, "backup")
 
 
+def clear_export(config: Config) -> Path:
+    """Remove what an export has made beside the data, and return where it is made."""
+    recovery.remove(EXPORT)
+    directory = config.data.with_name(f"{config.data.name}.export")
+    if directory.exists():
+        shutil.rmtree(directory)
+    return directory
+
+
 def tidy(config: Config) -> None:
-    """Bring to an end what a killed restore left: back to what was before the swap, forward after it."""
+    """Bring to an end what a killed restore left: back to what was before the swap, forward after it.
+
+    Nothing stays of a killed export either.
+    """
     recovery.remove(NAME)
+    clear_export(config)
     new, path = _new(config), _journal(config)
     journal = Journal(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
     if journal and journal.inode is not None and _inode(config.data) == journal.inode:
@@ -371,7 +384,7 @@ def _inode(path: Path) -> int | None:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Let signals that end a process, such as that of a lost login, be exceptions, so that all is put back."""
 
     def leave(number: int, frame: object) -> None:

@@ -1,4 +1,7 @@
-"""A container to try things in: no network, no rights, bounded memory, disk and time; it only reads the repository."""
+"""A container to try things in: no rights, bounded memory, disk and time; it only reads the repository.
+
+It has no network, unless the repository that it reads is off the host.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,10 @@ _LOOK = 1.0
 class Scratch:
     """The container, and the directory that is /drill in it; both are gone at the end, whatever happens."""
 
-    def __init__(self, config: Config, disk: int, seconds: float) -> None:
-        """Params: config; disk, bytes its directory may take; seconds it may take in all."""
+    def __init__(self, config: Config, disk: int, seconds: float, *, network: bool) -> None:
+        """Params: config; disk, bytes its directory may take; seconds it may take in all; network, the host's."""
         self._config, self._disk, self._until = config, disk, time.monotonic() + seconds
+        self._network = "host" if network else "none"
         self._looked = 0.0
         self._guard: tuple[int, int] | None = None
 
@@ -64,7 +68,7 @@ class Scratch:
         mounts[DATA] = (f"{DIRECTORY}/data", "")
         mounts["/etc/pgbackrest"] = (f"{config.project}/pgbackrest", ",readonly")
         argv = ["docker", "run", "--detach", "--rm", f"--name={NAME}", "--pull=never", "--init", "--log-driver=none"]
-        argv += ["--network=none", f"--user={config.uid}:{config.uid}", "--cap-drop=ALL", "--read-only"]
+        argv += [f"--network={self._network}", f"--user={config.uid}:{config.uid}", "--cap-drop=ALL", "--read-only"]
         argv += ["--security-opt=no-new-privileges", "--pids-limit=256", f"--memory={config.drill['memory_mb']}m"]
         # One processor, and less than others: mail goes first.
         argv += ["--cpu-period=100000", "--cpu-quota=100000", "--cpu-shares=256", "--tmpfs=/tmp:size=64m,mode=1777"]
