@@ -104,10 +104,7 @@ def test_what_it_runs_in_reaches_nothing(host: Host) -> None:
     assert found["HostConfig"]["ReadonlyRootfs"]
     assert found["HostConfig"]["CapDrop"] == ["ALL"]
     assert found["Config"]["User"] == "999:999"
-    assert sorted(mount["Destination"] for mount in found["Mounts"] if mount["RW"]) == [
-        "/drill",
-        "/var/lib/postgresql/data",
-    ]
+    assert [mount["Destination"] for mount in found["Mounts"] if mount["RW"]] == ["/var/lib/postgresql/data"]
     assert {"/var/lib/pgbackrest/archive", "/var/lib/pgbackrest/backup"} < {m["Destination"] for m in found["Mounts"]}
 
 
@@ -138,11 +135,12 @@ def test_damage_in_the_archive_and_in_a_backup_is_found(host: Host) -> None:
     last = next(path for path in segments(host) if name in path)
 
     with changed(host, last):
-        assert "s of writes are lost" in drill(host, 1)["found"][0]
+        found = drill(host, 1)["found"]
+    assert re.search(rf"{name} (is damaged in|cannot be read from) repository 1", found[0])
 
     host.run(["mv", last, "/root/kept"])
     found = drill(host, 1)["found"]
-    assert f"segment {name} is missing in the archive" in found[0]
+    assert re.search(rf"s of writes are lost \(segment {name} is missing in the archive", found[0])
     host.run(["mv", "/root/kept", last])
 
     bundle = host.run(["sh", "-euc", f"ls -S $(ls -d {BACKUPS}/*F | tail -1)/bundle/* | head -1"]).stdout.strip()

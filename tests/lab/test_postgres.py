@@ -218,6 +218,7 @@ def test_a_major_version_is_made_as_the_page_says(converged: Host, checkout: Che
     assert _sql(converged, "show server_version_num").startswith("15")
     converged.run(["sh", "-euc", f"{PSQL} -d mailserver"], input=ROWS)
     before = _contents(converged)
+    moment = converged.run(["date", "-u", "+%F %T.%N+00"]).stdout.strip()
     assert list(before["lookups"].values()) == ["ada@example.org", "ada@example.org 1000000", "True"]
 
     checkout.pillar(newer)
@@ -243,6 +244,9 @@ def test_a_major_version_is_made_as_the_page_says(converged: Host, checkout: Che
     _all_done(back)
     assert back.changed["Backups: a base backup"]
     assert _contents(converged) == before
+    # What the old cluster archived before the step and after it lies in two places.
+    converged.run(["mailhost-pg", "export", "--to", moment, "--table", "mail.virtual_users", "--output", "/root/rows"])
+    assert "ada@example.org" in converged.read("/root/rows")
 
     checkout.pillar(newer)
     new_cluster()

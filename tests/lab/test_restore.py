@@ -247,7 +247,7 @@ def test_what_is_damaged_or_missing_is_refused(written: Written) -> None:
 def test_restores_that_are_cut_off(written: Written) -> None:
     """Before the swap all is as it was, after it the new directory counts; the next run leaves nothing of it."""
     host = written.host
-    recovering, swapped = "docker exec mailhost-pg-restore pg_isready -h /tmp", "ls -d /opt/postgres/data.before-*"
+    recovering, swapped = f"test -s {DATA}.restoring/mailhost-restore/log", f"ls -d {DATA}.before-*"
     for sign, blow in (
         ("test -e /opt/postgres/data.restoring/global/pg_control", "power cut"),
         (recovering, "HUP"),

@@ -179,7 +179,7 @@ def test_what_pgbackrest_says() -> None:
     assert mailhost_backup.parse_info([]) == {"repositories": {}, "backups": []}
 
     info = pgbackrest.parse(SAID)
-    assert info.repositories[1] == pgbackrest.Repository(1, "7", None, "0" * 23 + "1", "0" * 23 + "9")
+    assert info.repositories[1] == pgbackrest.Repository(1, "7", None, "0" * 23 + "1", "0" * 23 + "9", (2,))
     assert info.repositories[2].why == "[HostConnectError] unable to connect"
     assert [one.label for one in info.backups] == ["old", "new", "bad"]
     assert [one.label for one in info.of("7", 1)] == ["new", "bad"]

@@ -2,80 +2,29 @@
 
 import dataclasses
 import json
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mailhost_pg import drill, heartbeat, proofs
+from mailhost_pg import drill, heartbeat, proofs, recovery
 
-# What PostgreSQL 17 wrote in drills on a host.
-REACHED = """\
-2026-11-23 02:52:23.599 UTC [27] LOG:  database system was interrupted; last known up at 2026-11-23 02:48:34 UTC
-2026-11-23 02:52:23.721 UTC [27] LOG:  starting point-in-time recovery to XID 772
-2026-11-23 02:52:23.889 UTC [27] LOG:  recovery stopping after commit of transaction 772, time 2026-11-23 02:52:22.4+00
-2026-11-23 02:52:23.889 UTC [27] LOG:  redo done at 0/6000148 system usage: CPU: user: 0.00 s, system: 0.01 s, elapsed: 0.16 s
-2026-11-23 02:52:23.889 UTC [27] LOG:  last completed transaction was at log time 2026-11-23 02:52:22.5+00
-2026-11-23 02:52:23.916 UTC [48] FATAL:  the database system is not accepting connections
-2026-11-23 02:52:23.975 UTC [27] LOG:  selected new timeline ID: 2
-2026-11-23 02:52:24.025 UTC [24] LOG:  database system is ready to accept connections
-"""
-ENDED = """\
-2026-11-23 03:00:21.131 P00  ERROR: [042]: unable to get 000000010000000000000008:
-2026-11-23 03:00:21.140 UTC [27] LOG:  redo done at 0/70004E8 system usage: CPU: user: 0.00 s, system: 0.01 s, elapsed: 0.16 s
-2026-11-23 03:00:21.140 UTC [27] LOG:  last completed transaction was at log time 2026-11-23 02:59:48.5+00
-2026-11-23 03:00:21.140 UTC [27] FATAL:  recovery ended before configured recovery target was reached
-2026-11-23 03:00:21.150 UTC [24] LOG:  startup process (PID 27) exited with exit code 1
-"""
 LIVE = heartbeat.Contents(
     ("mailserver", "postgres"), "0004_heartbeat", {"mail.a": 3, "mail.b": 0}, {"mail.a": "17", "mail.b": "0"}
 )
 MOMENT = heartbeat.Moment(772, 1795402819.5, "0/A0000E8", "00000001000000000000000A", LIVE)
 
 
-def test_a_log_of_a_server_that_got_there() -> None:
-    log = drill.read_log(REACHED)
-    assert (log.up, log.lsn, log.why) == (True, "0/6000148", "")
-    assert log.commit and log.commit.isoformat() == "2026-11-23T02:52:22.500000+00:00"
-
-
-def test_a_log_of_a_server_that_did_not() -> None:
-    log = drill.read_log(ENDED)
-    assert (log.up, log.lsn) == (False, "0/70004E8")
-    assert drill.short(log, MOMENT, None) == (
-        "recovery reached 0/70004E8 and not 0/A0000E8, where the live server was: 31 s of writes are lost"
-        " ([042]: unable to get 000000010000000000000008: / recovery ended before configured recovery target was reached)"
-    )
-    assert "; segment 000000010000000000000008 is missing in the archive (" in drill.short(
-        log, MOMENT, "000000010000000000000008"
-    )
-
-
-def test_an_empty_log_is_that_of_a_server_that_has_not_begun() -> None:
-    assert drill.read_log("") == drill.Recovery(False, None, None, "")
-    assert (
-        drill.short(drill.read_log(""), MOMENT, None)
-        == "recovery reached nothing and not 0/A0000E8, where the live server was"
-    )
-
-
-@pytest.mark.parametrize(
-    ("names", "gap"),
-    [
-        (["000000010000000000000001", "000000010000000000000002", "000000010000000000000003"], None),
-        (["000000010000000000000001", "000000010000000000000003"], "000000020000000000000002"),
-        (["000000010000000000000001", "000000020000000000000002", "000000020000000000000003"], None),
-        ([], "000000020000000000000001"),
-    ],
-)
-def test_a_gap_on_whatever_time_line(names: list[str], gap: str | None) -> None:
-    assert drill.first_gap(names, "000000010000000000000001", "000000020000000000000003") == gap
-
-
-def test_a_gap_beyond_255_segments() -> None:
-    names = ["0000000100000000000000FF", "000000010000000100000001"]
-    assert drill.first_gap(names, names[0], names[1]) == "000000010000000100000000"
+def test_how_far_a_drill_got() -> None:
+    commit = datetime.fromisoformat("2026-11-23 02:59:48.5+00")
+    reached = recovery.Reached("0/70004E8", commit, True, None)
+    words = "recovery reached 0/70004E8 and not 0/A0000E8, where the live server was: 31 s of writes are lost"
+    assert drill.short(reached, MOMENT, "") == words
+    assert drill.short(reached, MOMENT, "it is gone") == f"{words} (it is gone)"
+    nothing = recovery.Reached(None, None, False, None)
+    assert drill.short(nothing, MOMENT, "") == "recovery reached nothing and not 0/A0000E8, where the live server was"
 
 
 def test_segments_are_those_of_the_cluster_that_runs(tmp_path: Path) -> None:

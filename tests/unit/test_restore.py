@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mailhost_pg import pgbackrest, plan, times
+from mailhost_pg import pgbackrest, plan, recovery, times
 from mailhost_pg.config import Refused
 
 # What pgBackRest 2.55.1 printed after three restores, shortened: line 2 left line 1 in its segment 5, line 3 left line 1
@@ -158,6 +158,64 @@ def test_segments_of_the_host_s_own_go_on_where_the_archive_ends() -> None:
     assert archive.sums[3, 10] == ""
     assert archive.sums[3, 9] != ""
     assert plan.with_local(archive, ["000000030000000000000009"]).sums[3, 9] == archive.sums[3, 9]
+
+
+# What PostgreSQL 17 wrote in recoveries on a host.
+GOT_THERE = """\
+2026-11-23 02:52:23.721 UTC [27] LOG:  starting point-in-time recovery to XID 772
+2026-11-23 02:52:23.889 UTC [27] LOG:  recovery stopping after commit of transaction 772, time 2026-11-23 02:52:22.4+00
+2026-11-23 02:52:23.889 UTC [27] LOG:  redo done at 0/9000148 system usage: CPU: user: 0.00 s, system: 0.01 s
+2026-11-23 02:52:23.889 UTC [27] LOG:  last completed transaction was at log time 2026-11-23 02:52:22.5+00
+2026-11-23 02:52:23.916 UTC [48] FATAL:  the database system is not accepting connections
+2026-11-23 02:52:23.975 UTC [27] LOG:  selected new timeline ID: 4
+2026-11-23 02:52:24.020 UTC [27] LOG:  archive recovery complete
+2026-11-23 02:52:24.025 UTC [24] LOG:  database system is ready to accept connections
+"""
+SHORT = """\
+2026-11-23 03:00:21.140 UTC [27] LOG:  redo done at 0/80004E8 system usage: CPU: user: 0.00 s, system: 0.01 s
+2026-11-23 03:00:21.140 UTC [27] LOG:  last completed transaction was at log time 2026-11-23 02:59:48.5+00
+2026-11-23 03:00:21.140 UTC [27] FATAL:  recovery ended before configured recovery target was reached
+"""
+DAMAGED = """\
+mailhost-pg: 000000030000000000000008 is damaged in repository 1
+2026-11-23 03:00:21.140 UTC [27] FATAL:  could not restore file "000000030000000000000008" from archive: exit code 200
+"""
+
+
+def test_where_a_recovery_ended() -> None:
+    chosen, at = _choose(None), datetime.datetime.fromisoformat
+    found = recovery.judge(chosen, GOT_THERE, GOT_THERE)
+    assert found == recovery.Reached("0/9000148", at("2026-11-23 02:52:22.5+00"), False, 4)
+    # To the end of the archive: first with a target that is never reached, then without one.
+    ended = SHORT.replace("0/8000", "0/9000")
+    assert recovery.judge(chosen, ended, GOT_THERE).short
+    assert recovery.judge(chosen, ended, GOT_THERE).commit == at("2026-11-23 02:59:48.5+00")
+    assert recovery.judge(chosen, GOT_THERE.splitlines()[-2], GOT_THERE).lsn == chosen.backup.stop_lsn
+
+
+@pytest.mark.parametrize(
+    ("archived", "log", "lsn", "words"),
+    [
+        ((8, 9), SHORT, "0/80004E8", "recovery ended in segment 000000030000000000000008, and there are later ones"),
+        ((8, 10), SHORT, "0/80004E8", "segment 000000030000000000000009 is missing in the archive: what came after it"),
+        ((8, 9), DAMAGED, None, "does not come up: 000000030000000000000008 is damaged in repository 1"),
+        ((8, 9), "", None, "does not come up: it said nothing"),
+    ],
+)
+def test_a_recovery_that_did_not_get_there(archived: Any, log: str, lsn: str | None, words: str) -> None:
+    with pytest.raises(recovery.Ended, match=words) as caught:
+        recovery.judge(_choose(None, archived={3: archived}), log, log)
+    assert caught.value.reached.lsn == lsn
+    assert (caught.value.reached.commit is None) is (lsn is None)
+
+
+def test_a_cluster_that_the_host_went_back_to_has_several_numbers() -> None:
+    """After a step to another major version and back pgBackRest calls the old cluster by another number."""
+    systems = [(1, "7001", "15"), (2, "7002", "17"), (3, "7001", "15")]
+    info = [{**INFO[0], "db": [{"id": n, "repo-key": 1, "system-id": one, "version": v} for n, one, v in systems]}]
+    found = pgbackrest.parse(info)
+    assert (found.repositories[1].cluster, found.repositories[1].ids) == ("7001", (1, 3))
+    assert len(found.of("7001", 1)) == 3
 
 
 def test_segment_names() -> None:

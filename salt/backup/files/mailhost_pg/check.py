@@ -12,7 +12,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from . import alarms, container, drill, heartbeat, metrics, pgbackrest, proofs, receiver, restore, scratch, verify
+from . import (
+    alarms,
+    container,
+    drill,
+    heartbeat,
+    metrics,
+    pgbackrest,
+    plan,
+    proofs,
+    receiver,
+    restore,
+    scratch,
+    verify,
+)
 from .config import Config, Failed, Refused, alone
 
 # What the last scheduled check saw of the clocks.
@@ -138,7 +151,7 @@ def _repositories(config: Config) -> list[dict[str, Any]]:
         there = info.repositories.get(number)
         behind = None
         if number > 1 and there and first and there.last_wal:
-            behind = max(0, drill.number(first) - drill.number(there.last_wal))
+            behind = max(0, plan.segment_number(first)[1] - plan.segment_number(there.last_wal)[1])
         backups = [
             {
                 "label": backup.label,

@@ -60,6 +60,11 @@ def inspect(name: str) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
+def remove(name: str) -> None:
+    """Remove a container, whatever it does, if it is there."""
+    run(["docker", "rm", "--force", "--volumes", name], codes=(0, 1))
+
+
 def running(config: Config) -> bool:
     """Return whether the database's container runs."""
     found = inspect(config.container)

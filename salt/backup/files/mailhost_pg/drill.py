@@ -8,12 +8,11 @@ restored cannot see that by themselves: the end of an archive with a gap looks l
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import re
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,40 +26,6 @@ SECONDS = 5 * 3600
 # How long the live server has for handing over the segment with the heartbeat.
 ARCHIVED_WITHIN = 60.0
 _SEGMENT = 1 << 24
-_SETTINGS = {
-    "hba_file": "/drill/pg_hba.conf",
-    # Nobody is let in before the end, so the limits of the server that wrote the WAL do not matter.
-    "hot_standby": "off",
-    "archive_mode": "off",
-    "listen_addresses": "",
-    "unix_socket_directories": "/var/run/postgresql",
-    "autovacuum": "off",
-    "logging_collector": "off",
-    "log_timezone": "UTC",
-    "lc_messages": "C",
-}
-
-
-# restore_command, one segment at a time. pgBackRest does not compare what it gets with the SHA-1 in its name. A code
-# over 125 ends recovery: a damaged segment is not the end of the archive.
-_GET = """\
-{command} --no-archive-async archive-get "$1" "$2" || exit $?
-sum=$(sed -n "s/^$1 //p" /drill/segments)
-if [ -n "$sum" ] && [ "$(sha1sum <"$2")" != "$sum  -" ]; then
-    echo "ERROR: segment $1 is damaged in the archive" >&2
-    exit 200
-fi
-"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Recovery:
-    """What a restored server's log says: whether it is up, LSN and last commit that it got to, and why no further."""
-
-    up: bool
-    lsn: str | None
-    commit: datetime | None
-    why: str
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -144,21 +109,22 @@ def drill(config: Config, repository: int) -> dict[str, Any]:
     try:
         memory = config.drill["memory_mb"] if scratch.bounds_memory() else None
         proof["limits"] = {"memory_mb": memory, "disk_gb": config.drill["disk_gb"]}
-        backup = newest(config, repository)
+        found = looked(config, repository)
+        backup = found.backups[-1]
         proof["backup"] = {
             "label": backup.label,
             "type": backup.kind,
             "stop": backup.stop.isoformat(timespec="seconds"),
             "bytes": backup.size,
         }
-        proof["rpo_seconds"] = exposed(config, repository)
+        proof["rpo_seconds"] = exposed(config, found)
         live = moment(config)
         proof |= {"lsn": live.lsn, "schema": live.contents.schema, "rows": live.contents.rows}
-        proof["seconds"]["archived"] = waited = archived(config, repository, live.segment)
+        proof["seconds"]["archived"] = waited = archived(config, repository, found.place, live.segment)
         if waited is None:
             proof["found"].append(f"segment {live.segment} is not in the archive after {ARCHIVED_WITHIN:.0f} s")
-        restored(config, repository, backup, live, waited is not None, proof)
-    except (Failed, OSError) as error:
+        restored(config, repository, backup.label, live, waited is not None, proof)
+    except (Failed, Refused, OSError) as error:
         proof["found"].append(str(error))
     proof["passed"] = not proof["found"]
     proof["seconds"]["all"] = round(time.monotonic() - begun, 1)
@@ -166,27 +132,23 @@ def drill(config: Config, repository: int) -> dict[str, Any]:
     return proof
 
 
-def newest(config: Config, repository: int) -> pgbackrest.Backup:
-    """Return the newest base backup of this host in a repository. Raises Failed when there is none."""
-    cluster = config.marker.read_text(encoding="utf-8").strip()
-    info = pgbackrest.info(config, [f"--repo={repository}"])
-    if why := info.repositories[repository].why:
-        raise Failed(f"repository {repository} cannot be read: {why}")
-    there = info.of(cluster, repository)
-    if not there:
-        raise Failed("there is no base backup")
-    return there[-1]
+def looked(config: Config, repository: int) -> recovery.Found:
+    """Return what a repository has of this host's cluster. Raises Failed or Refused when it has no base backup."""
+    found = recovery.look(config, repository, local=False)
+    if found.cluster != config.marker.read_text(encoding="utf-8").strip():
+        raise Failed(f"repository {repository} is for another cluster, {found.cluster}")
+    return found
 
 
-def exposed(config: Config, repository: int) -> float | None:
+def exposed(config: Config, found: recovery.Found) -> float | None:
     """Return the seconds of writes that a loss of the host would have cost just now.
 
     They are those since the last heartbeat that the archive has; None where it has none yet.
     """
-    last = max(segments(config, repository), default=None)
-    if last is None:
+    if not found.archive.sums:
         return None
-    end = (number(last) + 1) * _SEGMENT
+    _, last = max(found.archive.sums)
+    end = (last + 1) * _SEGMENT
     said = container.sql(
         config,
         "SELECT round(extract(epoch FROM clock_timestamp() - max(beat_at)), 1) FROM backup.heartbeat"
@@ -209,9 +171,12 @@ def moment(config: Config) -> heartbeat.Moment:
     raise AssertionError
 
 
-def archived(config: Config, repository: int, segment: str) -> float | None:
-    """Wait until a segment is in the archive and return after how many seconds it was; None when it does not come."""
-    place, _ = recovery.listed(config, repository)
+def archived(config: Config, repository: int, place: str, segment: str) -> float | None:
+    """Wait until a segment is in the archive and return after how many seconds it was; None when it does not come.
+
+    place
+        Where in the repository.
+    """
     words = [f"--repo={repository}", f"--filter=^{segment}-", "repo-ls", f"{place}/{segment[:16]}"]
     begun = time.monotonic()
     while time.monotonic() - begun < ARCHIVED_WITHIN:
@@ -219,12 +184,6 @@ def archived(config: Config, repository: int, segment: str) -> float | None:
             return round(time.monotonic() - begun, 1)
         time.sleep(0.2 if repository == 1 else 2)
     return None
-
-
-def segments(config: Config, repository: int) -> dict[str, str]:
-    """Return the segments in this host's archive in a repository, of all time lines: their SHA-1 by name."""
-    _, found = recovery.listed(config, repository)
-    return {plan.segment_name(*one): digest for one, digest in found.sums.items()}
 
 
 def segment_files(config: Config) -> list[Path]:
@@ -241,148 +200,75 @@ def archive_of(config: Config) -> Path | None:
     return max(places, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-def number(segment: str) -> int:
-    """Return the number of a segment from its name."""
-    return (int(segment[8:16], 16) << 8) + int(segment[16:24], 16)
-
-
-def first_gap(names: Iterable[str], start: str, end: str) -> str | None:
-    """Return the first segment between two that is not there, on whatever time line; None when all are."""
-    there = {number(name) for name in names}
-    for wanted in range(number(start), number(end) + 1):
-        if wanted not in there:
-            return f"{end[:8]}{wanted >> 8:08X}{wanted & 0xFF:08X}"
-    return None
-
-
 def restored(
-    config: Config,
-    repository: int,
-    backup: pgbackrest.Backup,
-    live: heartbeat.Moment,
-    whole: bool,
-    proof: dict[str, Any],
+    config: Config, repository: int, label: str, live: heartbeat.Moment, whole: bool, proof: dict[str, Any]
 ) -> None:
-    """Restore and look, and write into the proof what was found.
+    """Restore as a restore would and look, and write into the proof what was found.
 
+    label
+        The backup to begin with.
     whole
         Whether the archive leads to the heartbeat; else it is followed to where it ends.
     """
-    archive = segments(config, repository)
+    there = looked(config, repository)
+    target = plan.Target(transaction=live.transaction % 2**32 if whole else None)
+    way = plan.choose(target, there.backups, there.lines, there.archive, label)
     disk = min(config.drill["disk_gb"] * 10**9, max(0, scratch.free(scratch.DIRECTORY.parent)))
-    if backup.size > disk:
-        raise Failed(f"{backup.size / 1e6:.0f} MB do not fit into the {disk / 1e6:.0f} MB that a drill may take")
-    seconds, found = proof["seconds"], proof["found"]
-    with scratch.Scratch(config, disk, SECONDS, network=repository > 1) as room:
+    if way.backup.size > disk:
+        raise Failed(f"{way.backup.size / 1e6:.0f} MB do not fit into the {disk / 1e6:.0f} MB that a drill may take")
+    seconds, found, memory = proof["seconds"], proof["found"], config.drill["memory_mb"]
+    bounds = scratch.Bounds(memory, disk, SECONDS)
+    network = repository > 1
+    with scratch.Scratch(config, scratch.NAME, scratch.DIRECTORY, network=network, bounds=bounds) as room:
         begun = time.monotonic()
-        target = ["--type=xid", f"--target={live.transaction % 2**32}", "--target-action=promote"] if whole else []
-        room.run(
-            *pgbackrest.command(config, f"--repo={repository}", f"--set={backup.label}", *target),
-            f"--target-timeline={int(live.segment[:8], 16)}",
-            "--archive-mode=off",
-            "restore",
-        )
+        recovery.bring(room, repository, way)
         seconds["restore"] = round(time.monotonic() - begun, 1)
-        log = serve(config, room, repository, archive)
-        seconds["recovery"] = round(time.monotonic() - begun - seconds["restore"], 1)
-        proof["reached"] = log.lsn
-        if log.up:
+        why = ""
+        try:
+            reached = recovery.replay(room, repository, way, settings={"shared_buffers": f"{max(16, memory // 8)}MB"})
             proof["rto_seconds"] = round(time.monotonic() - begun, 1)
-        if not log.up or not whole:
-            gap = first_gap(archive, backup.start_wal, live.segment)
-            found.append(short(log, live, gap))
-            if log.commit:
-                proof["rpo_seconds"] = round(live.at - log.commit.timestamp(), 1)
-        if not log.up:
+        except recovery.Ended as ended:
+            reached, why = ended.reached, str(ended)
+        seconds["recovery"] = round(time.monotonic() - begun - seconds["restore"], 1)
+        proof["reached"] = reached.lsn
+        if reached.short or why:
+            found.append(short(reached, live, why))
+            if reached.commit:
+                proof["rpo_seconds"] = round(live.at - reached.commit.timestamp(), 1)
+        if why:
             return
-        if whole:
-            said = psql(room, heartbeat.contents_sql(list(live.contents.rows)), config.database)
+        if not reached.short:
+            said = recovery.sql(room, heartbeat.contents_sql(list(live.contents.rows)), config.database)
             found += heartbeat.differences(live.contents, heartbeat.parse_contents(json.loads(said)))
         begun = time.monotonic()
-        for words in (amcheck(room), checksums(room)):
-            found += words
+        for look in (amcheck, checksums):
+            try:
+                look(room)
+            except Failed as error:
+                found.append(str(error))
         seconds["checks"] = round(time.monotonic() - begun, 1)
 
 
-def serve(config: Config, room: scratch.Scratch, repository: int, archive: Mapping[str, str]) -> Recovery:
-    """Start a server on what was restored, wait until it takes commands or has ended, and return what its log says.
-
-    archive
-        The SHA-1 of its segments, by name.
-    """
-    (scratch.DIRECTORY / "pg_hba.conf").write_text("local all postgres peer\n", encoding="utf-8")
-    (scratch.DIRECTORY / "segments").write_text("".join(f"{name} {digest}\n" for name, digest in archive.items()))
-    command = " ".join(pgbackrest.command(config, f"--repo={repository}"))
-    (scratch.DIRECTORY / "get").write_text(_GET.format(command=command), encoding="utf-8")
-    memory = f"{max(16, config.drill['memory_mb'] // 8)}MB"
-    settings = {**_SETTINGS, "restore_command": 'sh /drill/get %f "%p"', "shared_buffers": memory}
-    # pg_ctl hands this to a shell.
-    words = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
-    start = ["pg_ctl", f"--pgdata={scratch.DATA}", "--log=/drill/log", "--no-wait", "--silent", f"--options={words}"]
-    room.run(*start, "start")
-    pid, path = scratch.DIRECTORY / "data/postmaster.pid", scratch.DIRECTORY / "log"
-    missed = 0
-    while True:
-        room.bounded()
-        log = read_log(path.read_text(encoding="utf-8", errors="replace") if path.exists() else "")
-        # It writes its own file when it starts and removes it when it ends.
-        missed = 0 if pid.exists() else missed + 1
-        if log.up or missed > 20:
-            return log
-        time.sleep(0.1)
-
-
-def read_log(text: str) -> Recovery:
-    """Return what a restored server's log says."""
-    lsn = re.findall(r"redo done at ([0-9A-F]+/[0-9A-F]+)", text)
-    commit = re.findall(r"last completed transaction was at log time (\S+ \S+)", text)
-    said = re.findall(r"(?:FATAL|PANIC|ERROR): +(.*)$", text, re.MULTILINE)
-    why = [words for words in said if not words.startswith("the database system is ")]
-    return Recovery(
-        "database system is ready to accept connections" in text,
-        lsn[-1] if lsn else None,
-        datetime.fromisoformat(commit[-1]) if commit else None,
-        # The first is the cause, the last the end.
-        " / ".join(dict.fromkeys([*why[:1], *why[-1:]])),
-    )
-
-
-def short(log: Recovery, live: heartbeat.Moment, gap: str | None) -> str:
+def short(reached: recovery.Reached, live: heartbeat.Moment, why: str) -> str:
     """Return in words how far a recovery got that did not get to the heartbeat, and why."""
-    words = f"recovery reached {log.lsn or 'nothing'} and not {live.lsn}, where the live server was"
-    if log.commit:
-        words += f": {live.at - log.commit.timestamp():.0f} s of writes are lost"
-    if gap:
-        words += f"; segment {gap} is missing in the archive"
-    return f"{words} ({log.why})" if log.why else words
+    words = f"recovery reached {reached.lsn or 'nothing'} and not {live.lsn}, where the live server was"
+    if reached.commit:
+        words += f": {live.at - reached.commit.timestamp():.0f} s of writes are lost"
+    return f"{words} ({why})" if why else words
 
 
-def psql(room: scratch.Scratch, query: str, database: str) -> str:
-    """Return what the restored server answers."""
-    words = ["psql", "-XAtq", "--set=ON_ERROR_STOP=1", "--username=postgres", "--host=/var/run/postgresql"]
-    return room.run(*words, f"--dbname={database}", "--file=-", stdin=query).strip()
-
-
-def amcheck(room: scratch.Scratch) -> list[str]:
-    """Compare every index with its table, and every table with itself; return what is wrong in words."""
-    words = ["--username=postgres", "--host=/var/run/postgresql", "--all", "--install-missing", "--heapallindexed"]
-    if int((scratch.DIRECTORY / "data/PG_VERSION").read_text(encoding="utf-8")) >= 17:
+def amcheck(room: scratch.Scratch) -> None:
+    """Compare every index with its table, and every table with itself. Raises Failed with what is wrong."""
+    words = ["--username=postgres", f"--host={recovery.SOCKETS}", "--all", "--install-missing", "--heapallindexed"]
+    if int((room.directory / "PG_VERSION").read_text(encoding="utf-8")) >= 17:
         words.append("--checkunique")
-    try:
-        room.run("pg_amcheck", *words)
-    except Failed as error:
-        return [str(error)]
-    return []
+    room.run("pg_amcheck", *words)
 
 
-def checksums(room: scratch.Scratch) -> list[str]:
-    """End the server and compare the checksum of every page; return what is wrong in words."""
-    room.run("pg_ctl", f"--pgdata={scratch.DATA}", "--wait", "--timeout=600", "--silent", "--mode=fast", "stop")
-    try:
-        room.run("pg_checksums", "--check", f"--pgdata={scratch.DATA}")
-    except Failed as error:
-        return [str(error)]
-    return []
+def checksums(room: scratch.Scratch) -> None:
+    """End the server and compare the checksum of every page. Raises Failed with what is wrong."""
+    recovery.stop(room)
+    recovery.check(room)
 
 
 def _shown(seconds: float) -> str:

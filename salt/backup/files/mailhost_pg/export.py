@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import plan, recovery, restore
+from . import plan, recovery, restore, scratch
 from .config import Config, Failed, Refused, alone
 
 # Where one domain's rows are, each with the column that says so; in the order that their references ask for.
@@ -45,12 +45,13 @@ def main(config: Config, asked: argparse.Namespace) -> int:
         found, way = restore.chosen(config, asked, wanted, fresh=True)
         restore.require_room(config, way)
         print(f"This writes rows of {plan.summary(way, datetime.now(UTC))}.")
-        with restore.interruptible():
-            try:
-                recovery.recover(config, asked.repository, way, directory, restore.EXPORT, wal=found.wal)
-                text = _table(config, asked.table) if asked.table else _domain(config, asked.domain)
-            finally:
-                restore.clear_export(config)
+        off = asked.repository > 1
+        with (
+            restore.interruptible(),
+            scratch.Scratch(config, restore.EXPORT, directory, network=off, wal=found.wal) as room,
+        ):
+            recovery.recover(room, asked.repository, way)
+            text = _table(room, asked.table) if asked.table else _domain(room, asked.domain)
     # Hashes of passwords are among the rows.
     with open(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
         stream.write(text)
@@ -60,25 +61,25 @@ def main(config: Config, asked: argparse.Namespace) -> int:
     return 0
 
 
-def _table(config: Config, table: str) -> str:
+def _table(room: scratch.Scratch, table: str) -> str:
     """Return a table's rows as INSERT statements."""
     dump = [
         "pg_dump",
         "--username=postgres",
-        "--host=/tmp",
+        f"--host={recovery.SOCKETS}",
         "--data-only",
         "--column-inserts",
         "--on-conflict-do-nothing",
     ]
     try:
-        return recovery.inside(restore.EXPORT, [*dump, f"--table={table}", config.database])
+        return room.run(*dump, f"--table={table}", room.config.database)
     except Failed as error:
         if "no matching tables" in str(error):
             raise Refused(f"there was no table {table} then") from None
         raise
 
 
-def _domain(config: Config, domain: str) -> str:
+def _domain(room: scratch.Scratch, domain: str) -> str:
     """Return a domain's rows as INSERT statements in one transaction; generated columns are left out."""
     found = []
     for table, column in DOMAIN:
@@ -96,7 +97,7 @@ def _domain(config: Config, domain: str) -> str:
             from columns
             \\gexec
         """
-        found.append(recovery.sql(restore.EXPORT, query, config.database))
+        found.append(recovery.sql(room, query, room.config.database))
     if not any(found):
         raise Refused(f"there was no domain {domain} then")
     return "\n".join(["BEGIN;", *filter(None, found), "COMMIT;", ""])

@@ -39,13 +39,17 @@ class Backup:
 
 @dataclasses.dataclass(frozen=True)
 class Repository:
-    """A repository: number, the cluster it takes WAL of, why it cannot be looked at (None: it can), its WAL's ends."""
+    """A repository: number, the cluster it takes WAL of, why it cannot be looked at (None: it can), its WAL's ends.
+
+    ids are the numbers that pgBackRest gave that cluster: another one when the host went back to it.
+    """
 
     number: int
     cluster: str | None
     why: str | None
     first_wal: str | None
     last_wal: str | None
+    ids: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +108,9 @@ def parse(said: list[dict[str, Any]]) -> Info:
         latest = max((db for key, db in systems if key == number), default=None)
         first, last = wal.get((number, latest), (None, None))
         why = container.plain(repo["status"]["message"]) if repo["status"]["code"] == 99 else None
-        repositories[number] = Repository(number, systems.get((number, latest)), why, first, last)
+        cluster = systems.get((number, latest))
+        ids = tuple(db for (key, db), system in systems.items() if (key, system) == (number, cluster))
+        repositories[number] = Repository(number, cluster, why, first, last, ids)
     backups = tuple(sorted((_backup(row, systems) for row in stanza.get("backup", [])), key=lambda found: found.stop))
     return Info(repositories, backups)
 

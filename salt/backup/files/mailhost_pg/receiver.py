@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import container, drill, recovery, tail
+from . import container, drill, scratch, tail
 from .config import Config, Failed, Refused
 
 NAME = "mailserver-postgres-tail"
@@ -92,7 +92,7 @@ def receive(config: Config, place: Path, told: bool) -> bool:
 
     Params: told, whether it was before.
     """
-    recovery.remove(NAME)
+    container.remove(NAME)
     inode, pruned = place.stat().st_ino, time.monotonic()
     process = subprocess.Popen(argv(config, place), stdin=subprocess.DEVNULL, env=container.ENVIRONMENT)
     try:
@@ -112,7 +112,7 @@ def receive(config: Config, place: Path, told: bool) -> bool:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(10)
         process.kill()
-        recovery.remove(NAME)
+        container.remove(NAME)
     return told
 
 
@@ -120,7 +120,7 @@ def argv(config: Config, place: Path) -> list[str]:
     """Return how pg_receivewal is run: as PostgreSQL's user, with its socket and the directory, and nothing else."""
     words = ["docker", "run", "--rm", "--pull=never", "--log-driver=none", f"--name={NAME}", "--network=none"]
     words += ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--pids-limit=16"]
-    words += [f"--user={config.uid}:{config.uid}", f"--tmpfs={recovery.DATA}"]
+    words += [f"--user={config.uid}:{config.uid}", f"--tmpfs={scratch.DATA}"]
     words += [f"--volume={config.sockets}:{config.sockets}:ro", f"--volume={place}:/tail"]
     words += ["--entrypoint=pg_receivewal", config.image, "--directory=/tail", f"--slot={SLOT}", "--no-loop"]
     # Written out at once: a host that loses its data often loses its power too. No commit waits for that.

@@ -1,4 +1,4 @@
-"""A cluster brought back beside the one that runs: in a directory and a container of its own.
+"""A cluster brought back beside the one that runs, for a restore, an export or a drill: all by the same steps.
 
 Nothing of it reaches the archive: that is read-only here, and the server that is started has no archive_command. The
 history of the time line that it starts is archived by the real server, once the directory is in its place.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import re
 import shlex
@@ -16,10 +15,12 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from . import container, pgbackrest, plan, tail, times
 from .config import Config, Failed, Refused
+from .scratch import DATA, Scratch
 
 # In the new directory while it is recovered.
 _TOOLS = "mailhost-restore"
@@ -55,13 +56,15 @@ if [ -n "$sum" ] && [ "$sum" != local ] && [ "$(sha1sum <"$2")" != "$sum  -" ]; 
 fi
 exit $rc
 """
+SOCKETS = "/tmp"
+_READY, _DOWN = "database system is ready to accept connections", "database system is shut down"
 _SHORT = "recovery ended before configured recovery target was reached"
 _COMPLETE = "archive recovery complete"
 # Later than any commit: recovery then ends by saying that it ended before this, with what it reached.
 _NEVER = "9999-01-01 00:00:00+00"
 _SETTINGS = {
     "listen_addresses": "",
-    "unix_socket_directories": "/tmp",
+    "unix_socket_directories": SOCKETS,
     "hba_file": f"/var/lib/postgresql/data/{_TOOLS}/pg_hba.conf",
     # With archive_mode on, what is to be archived is marked; nothing is archived.
     "archive_command": "",
@@ -75,14 +78,13 @@ _SETTINGS = {
     "logging_collector": "off",
     "log_destination": "stderr",
 }
-DATA = "/var/lib/postgresql/data"
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
     """What a repository has: the cluster's system identifier, backups, time lines as they came into use, segments.
 
-    wal are the directories of the host that some of the segments are in.
+    wal are the directories of the host that some of the segments are in, place is where in the repository new ones go.
     """
 
     cluster: str
@@ -90,24 +92,36 @@ class Found:
     lines: list[plan.Line]
     archive: plan.Segments
     wal: tuple[Path, ...]
+    place: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Reached:
     """Where a recovery ended."""
 
-    lsn: str  # of the last record
-    commit: str | None  # time of the last commit
+    lsn: str | None  # of the last record that was replayed
+    commit: datetime | None  # time of the last commit
     short: bool  # the archive ended before the target
-    line: int  # the time line that it started
+    line: int | None  # the time line that it started
 
 
-def look(config: Config, repository: int, stopped: Path | None = None) -> Found:
+class Ended(Failed):
+    """A recovery that did not get to what was planned; reached is where it ended."""
+
+    def __init__(self, why: str, reached: Reached) -> None:
+        """Params: why, for the operator; reached."""
+        super().__init__(why)
+        self.reached = reached
+
+
+def look(config: Config, repository: int, stopped: Path | None = None, *, local: bool = True) -> Found:
     """Return what a repository has.
 
     stopped
         The data directory of a server that does not run: if it is the same cluster, its pg_wal has the newest WAL that
         there is, and may be the only place for it.
+    local
+        Whether WAL counts that the host has received and the repository not.
 
     Raises Refused when there is no backup in it, Failed with pgBackRest's words when it cannot be read.
     """
@@ -117,117 +131,113 @@ def look(config: Config, repository: int, stopped: Path | None = None) -> Found:
         raise Refused(f"repository {repository} cannot be read: {there.why if there else 'there is none'}")
     if there.cluster is None or not (backups := info.of(there.cluster, repository)):
         raise Refused(f"there is no base backup in repository {repository}")
-    path, archive = listed(config, repository)
+    top = f"archive/{config.stanza}"
+    listing = json.loads(_pgbackrest(config, repository, "repo-ls", "--recurse", "--output=json", top))
+    # A stanza that is made for another cluster has a directory of its own from then on, with the next number, and again
+    # one when the host goes back to the cluster before.
+    numbers = {int(name.split("-")[1]): name for name in listing if re.fullmatch(r"\d+-\d+", name)}
+    places = [name for number, name in sorted(numbers.items()) if number in there.ids]
+    if not places:
+        raise Failed(f"there is no archive in repository {repository}")
+    inside = {name: entry for place in places for name, entry in listing.items() if name.startswith(f"{place}/")}
+    archive = plan.parse_archive(inside)
     wal = [stopped / "pg_wal"] if stopped and identifier(stopped) == there.cluster else []
     archive = plan.with_local(archive, [name for place in wal for name in os.listdir(place)])
-    for place in tail.places(config):
-        names, had = tail.readable(place, there.cluster), len(archive.sums)
+    for received in tail.places(config) if local else ():
+        names, had = tail.readable(received, there.cluster), len(archive.sums)
         archive = plan.with_local(archive, [name for name, whole in names.items() if whole], plan.LOCAL)
         archive = plan.with_local(archive, names)
-        wal += [place] if len(archive.sums) > had else []
-    texts = _histories(config, repository, path, sorted(archive.histories))
+        wal += [received] if len(archive.sums) > had else []
+    histories = {int(name[-16:-8], 16): f"{top}/{name}" for name in inside if name.endswith(".history")}
+    texts = _histories(config, repository, histories)
     ancestors = {line: plan.parse_history(text) for line, text in texts.items()}
-    return Found(there.cluster, backups, plan.lines(backups, archive, ancestors), archive, tuple(wal))
+    lines = plan.lines(backups, archive, ancestors)
+    return Found(there.cluster, backups, lines, archive, tuple(wal), f"{top}/{places[-1]}")
 
 
-def listed(config: Config, repository: int) -> tuple[str, plan.Segments]:
-    """Return the path of the newest cluster's archive in a repository, and what is in it.
+def recover(room: Scratch, repository: int, chosen: plan.Chosen, *, keep: bool = False) -> Reached:
+    """Bring a chosen state back in an empty room, and leave a server running on it there; `stop` ends that.
 
-    Raises Failed when there is none, or with pgBackRest's words when it cannot be read.
-    """
-    listing = json.loads(_pgbackrest(config, repository, "repo-ls", "--recurse", "--output=json", _archive(config)))
-    # A stanza that was made for another cluster later has a directory of its own, with the next number.
-    there = sorted((int(name.split("-")[1]), name) for name in listing if re.fullmatch(r"\d+-\d+", name))
-    if not there:
-        raise Failed(f"there is no archive in repository {repository}")
-    place = there[-1][1]
-    inside = {name: entry for name, entry in listing.items() if name.startswith(f"{place}/")}
-    return f"{_archive(config)}/{place}", plan.parse_archive(inside)
-
-
-def recover(
-    config: Config,
-    repository: int,
-    chosen: plan.Chosen,
-    directory: Path,
-    name: str,
-    *,
-    wal: Sequence[Path] = (),
-    keep: bool = False,
-    options: Sequence[str] = (),
-    seconds: float = math.inf,
-) -> Reached:
-    """Bring a chosen state back in a directory, and leave a server running on it in a container; `stop` ends that.
-
-    directory
-        Where to; it is made, and must not be there.
-    name
-        The container's name.
-    wal
-        Directories of the host with WAL of the same cluster that the plan was made with.
     keep
         Whether the cluster is to go into service: what it starts anew is then marked for the archive.
-    options
-        More of Docker's, such as limits.
-    seconds
-        How long the replay of WAL may take.
 
     Raises Failed when the backup or a segment is damaged or missing, or when the server does not come up.
     """
-    directory.mkdir(mode=0o700)
-    os.chown(directory, config.uid, 0)
-    mounts = [f"--name={name}", *options]
-    mounts += [f"--volume={place}:/old-wal/{number}:ro" for number, place in enumerate(wal)]
+    bring(room, repository, chosen)
+    return replay(room, repository, chosen, keep=keep)
+
+
+def bring(room: Scratch, repository: int, chosen: plan.Chosen) -> None:
+    """Bring the backup back, without any WAL. Raises Failed when it cannot be."""
     label = chosen.backup.label
+    # Without the time line it refuses a backup that is not in the past of the newest one.
+    words = [f"--repo={repository}", f"--set={label}", "--type=default", f"--target-timeline={chosen.line.number}"]
     try:
-        # Without the time line it refuses a backup that is not in the past of the newest one.
-        words = [f"--repo={repository}", f"--set={label}", "--type=default", f"--target-timeline={chosen.line.number}"]
-        _run(config, repository, pgbackrest.command(config, *words, "restore"), directory, mounts)
+        room.run(*pgbackrest.command(room.config, *words, "restore"))
     except Failed as error:
-        said = re.sub(r"(^|/ )\S+ \S+ +P\d+ +(ERROR|WARN): (\[\d+\]: )?", r"\1", str(error))
-        raise Failed(f"backup {label} cannot be restored: {said}") from None
-    _prepare(config, repository, chosen, directory)
-    _aim(directory, chosen, _target(chosen))
-    until = time.monotonic() + seconds
-    said = reached = _serve(config, repository, directory, name, mounts, keep, until)
-    short = _SHORT in said
-    if short:
-        _require_whole(said, chosen)
-        _aim(directory, chosen, {})
-        said = _serve(config, repository, directory, name, mounts, keep, until)
-    if _COMPLETE not in said:
-        raise Failed(f"the restored server does not come up: {_why(said)}")
-    commit = re.findall(r"last completed transaction was at log time (\S+ \S+)", reached)
-    line = re.findall(r"selected new timeline ID: (\d+)", said)
-    return Reached(_done(reached) or chosen.backup.stop_lsn, commit[-1] if commit else None, short, int(line[-1]))
+        raise Failed(f"backup {label} cannot be restored: {error}") from None
 
 
-def stop(name: str) -> None:
-    """End the server that `recover` left running, cleanly, and remove its container."""
-    container.run(["docker", "stop", "--time=300", name])
-    remove(name)
+def replay(
+    room: Scratch,
+    repository: int,
+    chosen: plan.Chosen,
+    *,
+    keep: bool = False,
+    settings: Mapping[str, str] | None = None,
+) -> Reached:
+    """Replay WAL up to the target, and leave a server running. Params as `recover`; settings, more of the server's.
+
+    Raises Ended when a segment is damaged or missing, or when the server does not come up.
+    """
+    wanted = {**_SETTINGS, "archive_mode": "on" if keep else "off", **(settings or {})}
+    _prepare(room, repository, chosen)
+    _aim(room.directory, chosen, _target(chosen))
+    first = last = _serve(room, wanted)
+    if _SHORT in first and not _incomplete(first, chosen):
+        _aim(room.directory, chosen, {})
+        last = _serve(room, wanted)
+    return judge(chosen, first, last)
 
 
-def remove(name: str) -> None:
-    """Remove a container, whatever it does, if it is there."""
-    container.run(["docker", "rm", "--force", "--volumes", name], codes=(0, 1))
+def judge(chosen: plan.Chosen, first: str, last: str) -> Reached:
+    """Return where a recovery ended, from the logs of the server that had the target, and of the last one.
+
+    Raises Ended when that is not where it should have ended.
+    """
+    short = _SHORT in first
+    why = _incomplete(first, chosen) if short else None
+    if not why and _COMPLETE not in last:
+        why = f"the restored server does not come up: {_why(last)}"
+    commit = re.findall(r"last completed transaction was at log time (\S+ \S+)", first)
+    line = re.findall(r"selected new timeline ID: (\d+)", last)
+    found = Reached(
+        _done(first) or (None if why else chosen.backup.stop_lsn),
+        datetime.fromisoformat(commit[-1]) if commit else None,
+        short,
+        int(line[-1]) if line else None,
+    )
+    if why:
+        raise Ended(why, found)
+    return found
 
 
-def inside(name: str, argv: Sequence[str], stdin: str = "") -> str:
-    """Return what a program in the container that `recover` left running prints. Raises Failed with its words."""
-    return container.run(["docker", "exec", "--interactive", name, *argv], stdin=stdin)
+def stop(room: Scratch) -> None:
+    """End the server that `recover` left running, cleanly."""
+    room.run("pg_ctl", f"--pgdata={DATA}", "--wait", "--timeout=600", "--silent", "--mode=fast", "stop")
 
 
-def sql(name: str, query: str, database: str = "postgres") -> str:
+def sql(room: Scratch, query: str, database: str = "postgres") -> str:
     """Return what the restored server answers the superuser: rows, fields with | between them."""
     psql = ["psql", "--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"]
-    return inside(name, [*psql, "--username=postgres", "--host=/tmp", f"--dbname={database}"], query).rstrip("\n")
+    said = room.run(*psql, "--username=postgres", f"--host={SOCKETS}", f"--dbname={database}", stdin=query)
+    return said.rstrip("\n")
 
 
-def check(config: Config, directory: Path) -> None:
+def check(room: Scratch) -> None:
     """Compare the checksum of every page of a cluster that was ended cleanly. Raises Failed with what is wrong."""
     try:
-        _run(config, 1, ["pg_checksums", "--check", f"--pgdata={DATA}"], directory, [])
+        room.run("pg_checksums", "--check", f"--pgdata={DATA}")
     except Failed as error:
         raise Failed(f"pages of the restored cluster are damaged: {error}") from None
 
@@ -254,36 +264,32 @@ def identifier(data: Path) -> str | None:
     return str(int.from_bytes(found[:8], sys.byteorder)) if found else None
 
 
-def _archive(config: Config) -> str:
-    """Return the archive's path in a repository."""
-    return f"archive/{config.stanza}"
-
-
-def _histories(config: Config, repository: int, path: str, numbers: Sequence[int]) -> dict[int, str]:
+def _histories(config: Config, repository: int, paths: Mapping[int, str]) -> dict[int, str]:
     """Return what the history files of some time lines say; one container reads them all."""
-    if not numbers:
+    if not paths:
         return {}
     get = shlex.join(pgbackrest.command(config, f"--repo={repository}", "repo-get"))
-    script = f'set -e; for name; do {get} "{path}/$name"; printf "\\f"; done'
-    names = [f"{number:08X}.history" for number in numbers]
-    said = _run(config, repository, ["sh", "-c", script, "sh", *names], None, [])
-    return dict(zip(numbers, said.split("\f"), strict=False))
+    script = f'set -e; for name; do {get} "$name"; printf "\\f"; done'
+    said = _run(config, repository, ["sh", "-c", script, "sh", *paths.values()])
+    return dict(zip(paths, said.split("\f"), strict=False))
 
 
-def _prepare(config: Config, repository: int, chosen: plan.Chosen, directory: Path) -> None:
+def _prepare(room: Scratch, repository: int, chosen: plan.Chosen) -> None:
     """Put what the recovery needs into the directory."""
-    tools = directory / _TOOLS
+    tools, uid = room.directory / _TOOLS, room.config.uid
     tools.mkdir(mode=0o755)
-    rows = [f"{name} {digest or plan.LOCAL}\n" for name, digest in chosen.path.items()]
+    rows = [f"{name} {digest or 'local'}\n" for name, digest in chosen.path.items()]
     files = {
-        "get": _GET.format(tools=_TOOLS, stanza=config.stanza, repository=repository),
+        "get": _GET.format(tools=_TOOLS, stanza=room.config.stanza, repository=repository),
         "segments": "".join(rows),
         "pg_hba.conf": "local all all trust\n",
+        "log": "",
         "../recovery.signal": "",
     }
     for path, text in files.items():
         (tools / path).write_text(text, encoding="utf-8")
-    os.chown(directory / "recovery.signal", config.uid, config.uid)
+    for path in ("log", "../recovery.signal"):
+        os.chown(tools / path, uid, uid)
 
 
 def _target(chosen: plan.Chosen) -> dict[str, str]:
@@ -332,39 +338,36 @@ def _rewrite(path: Path, text: str) -> None:
     new.replace(path)
 
 
-def _serve(
-    config: Config, repository: int, directory: Path, name: str, mounts: Sequence[str], keep: bool, until: float
-) -> str:
+def _serve(room: Scratch, settings: Mapping[str, str]) -> str:
     """Start a server on the directory and return its log, when it takes commands or has ended."""
-    remove(name)
-    settings = {**_SETTINGS, "archive_mode": "on" if keep else "off"}
-    argv = _beside(config, repository, directory)
-    # Its log is read when it has ended, too.
-    argv = [word for word in argv if word not in ("--rm", "--interactive", "--log-driver=none")]
-    argv += ["--detach", "--shm-size=256m", *mounts, "--entrypoint=postgres", config.image]
-    container.run([*argv, *(f"--{key.replace('_', '-')}={value}" for key, value in settings.items())])
+    log, pid = room.directory / _TOOLS / "log", room.directory / "postmaster.pid"
+    log.write_text("", encoding="utf-8")
+    # pg_ctl hands this to a shell.
+    words = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
+    start = ["pg_ctl", f"--pgdata={DATA}", f"--log={DATA}/{_TOOLS}/log", "--no-wait", "--silent"]
+    room.run(*start, f"--options={words}", "start")
+    missed = 0
     while True:
-        found = container.inspect(name)
-        ready = container.run(["docker", "exec", name, "pg_isready", "--host=/tmp"], codes=range(256))
-        if not found or not found["State"]["Running"] or "accepting connections" in ready:
-            # Its standard error is the log; Docker gives it as such.
-            return container.run(["sh", "-c", 'exec docker logs "$1" 2>&1', "sh", name])
-        if time.monotonic() > until:
-            raise Failed("the replay of WAL is not done in the time that it has")
-        time.sleep(0.3)
+        room.bounded()
+        said = log.read_text(encoding="utf-8", errors="replace")
+        # It writes its own file when it starts and removes it when it ends, whatever it could say.
+        missed = 0 if pid.exists() else missed + 1
+        if _READY in said or _DOWN in said or missed > 20:
+            return said
+        time.sleep(0.1)
 
 
-def _require_whole(said: str, chosen: plan.Chosen) -> None:
-    """Raise Failed when a recovery ended before the end of what was found in the archive."""
+def _incomplete(said: str, chosen: plan.Chosen) -> str | None:
+    """Return why a recovery ended before the end of what was found in the archive; None when it did not."""
     lsn = plan.parse_lsn(_done(said) or chosen.backup.stop_lsn)
     last = max(plan.segment_number(name)[1] for name, digest in chosen.path.items() if digest)
     # A backup's end is the first LSN that it does not need, and so may be the next segment's.
     if plan.segment_of(lsn) >= last or plan.segment_of(lsn - 1) >= last:
-        return
+        return None
     if chosen.missing:
-        raise Failed(f"segment {chosen.missing} is missing in the archive: what came after it cannot be restored")
+        return f"segment {chosen.missing} is missing in the archive: what came after it cannot be restored"
     name = plan.segment_name(chosen.line.number, plan.segment_of(lsn))
-    raise Failed(f"recovery ended in segment {name}, and there are later ones: {_why(said)}")
+    return f"recovery ended in segment {name}, and there are later ones: {_why(said)}"
 
 
 def _done(said: str) -> str | None:
@@ -380,17 +383,12 @@ def _why(said: str) -> str:
     return (own or fatal or said.strip().splitlines() or ["it said nothing"])[0]
 
 
-def _beside(config: Config, repository: int, directory: Path | None) -> list[str]:
-    """Return how a container is run: without a network, unless what it reads is off the host."""
-    return container.beside(config, str(directory) if directory else None, network=repository > 1)
-
-
-def _run(config: Config, repository: int, argv: Sequence[str], directory: Path | None, options: Sequence[str]) -> str:
-    """Return what a program in a container of its own prints."""
-    words = [*_beside(config, repository, directory), *options, f"--entrypoint={argv[0]}", config.image, *argv[1:]]
-    return container.run(words)
+def _run(config: Config, repository: int, argv: Sequence[str]) -> str:
+    """Return what a program in a container of its own prints: with a network if what it reads is off the host."""
+    there = container.beside(config, None, network=repository > 1)
+    return container.run([*there, f"--entrypoint={argv[0]}", config.image, *argv[1:]])
 
 
 def _pgbackrest(config: Config, repository: int, *words: str) -> str:
     """Return what pgBackRest prints about one repository."""
-    return _run(config, repository, pgbackrest.command(config, f"--repo={repository}", *words), None, [])
+    return _run(config, repository, pgbackrest.command(config, f"--repo={repository}", *words))

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
-from . import container, pgbackrest, plan, recovery, times
+from . import container, pgbackrest, plan, recovery, scratch, times
 from .config import Config, Failed, Refused, alone
 
 NAME, EXPORT = "mailhost-pg-restore", "mailhost-pg-export"
@@ -161,17 +161,17 @@ def _restore(
             still = recovery.control(config.data)
             # It archives its last segment when it ends.
             found, way = chosen(config, asked, wanted)
-        reached = recovery.recover(config, asked.repository, way, new, NAME, wal=found.wal, keep=True)
-        print(_reached(wanted, reached))
-        recovery.stop(NAME)
-        recovery.check(config, new)
-        print(f"every page of it has the checksum it should have ({time.monotonic() - begun:.0f} s)")
-        recovery.clean(new)
-        if still is not None and recovery.control(config.data) != still:
-            raise Failed("somebody started the server meanwhile: what it wrote would be lost; begin again")
+        with scratch.Scratch(config, NAME, new, network=asked.repository > 1, wal=found.wal) as room:
+            reached = recovery.recover(room, asked.repository, way, keep=True)
+            print(_reached(wanted, reached))
+            recovery.stop(room)
+            recovery.check(room)
+            print(f"every page of it has the checksum it should have ({time.monotonic() - begun:.0f} s)")
+            recovery.clean(new)
+            if still is not None and recovery.control(config.data) != still:
+                raise Failed("somebody started the server meanwhile: what it wrote would be lost; begin again")
+            room.keep = True
     except BaseException:
-        recovery.remove(NAME)
-        shutil.rmtree(new, ignore_errors=True)
         if was_up:
             container.run(["systemctl", "start", config.unit])
         _journal(config).unlink(missing_ok=True)
@@ -188,7 +188,7 @@ def _restore(
 
 def _reached(wanted: plan.Target, reached: recovery.Reached) -> str:
     """Return where the recovery ended."""
-    last = f"last commit {reached.commit}" if reached.commit else "no commit after the backup"
+    last = f"last commit {times.shown(reached.commit)}" if reached.commit else "no commit after the backup"
     said = f"recovered to {reached.lsn} ({last}), on the new time line {reached.line}"
     if reached.short and wanted.moment:
         said += f"; nothing later was committed up to {times.shown(wanted.moment)}"
@@ -284,10 +284,8 @@ def _back_up(config: Config, live_since: float) -> None:
 
 def clear_export(config: Config) -> Path:
     """Remove what an export has made beside the data, and return where it is made."""
-    recovery.remove(EXPORT)
     directory = config.data.with_name(f"{config.data.name}.export")
-    if directory.exists():
-        shutil.rmtree(directory)
+    scratch.remove(EXPORT, directory)
     return directory
 
 
@@ -296,7 +294,7 @@ def tidy(config: Config) -> None:
 
     Nothing stays of a killed export either.
     """
-    recovery.remove(NAME)
+    container.remove(NAME)
     clear_export(config)
     new, path = _new(config), _journal(config)
     journal = Journal(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None

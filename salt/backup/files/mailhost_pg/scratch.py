@@ -1,4 +1,4 @@
-"""A container to try things in: no rights, bounded memory, disk and time; it only reads the repository.
+"""A container to bring a cluster back in: no rights, and its own directory; it only reads the repository.
 
 It has no network, unless the repository that it reads is off the host.
 """
@@ -6,20 +6,22 @@ It has no network, unless the repository that it reads is off the host.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 from . import container
 from .config import Config, Failed
 
+# The drill's, on the file system of the data, where a restore would go as well.
 NAME = "mailserver-postgres-drill"
-# On the file system of the data, where a restore would go as well.
 DIRECTORY = Path("/opt/postgres/drill")
 # Where images of PostgreSQL declare a volume, which would be one of nobody's otherwise.
 DATA = "/var/lib/postgresql/data"
@@ -28,20 +30,44 @@ _FLOOR = 0.05
 _LOOK = 1.0
 
 
-class Scratch:
-    """The container, and the directory that is /drill in it; both are gone at the end, whatever happens."""
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """What may be taken: megabytes of memory, bytes of the disk, and seconds in all."""
 
-    def __init__(self, config: Config, disk: int, seconds: float, *, network: bool) -> None:
-        """Params: config; disk, bytes its directory may take; seconds it may take in all; network, the host's."""
-        self._config, self._disk, self._until = config, disk, time.monotonic() + seconds
-        self._network = "host" if network else "none"
+    memory_mb: int
+    disk: int
+    seconds: float
+
+
+class Scratch:
+    """The container, and the directory that is the cluster's in it; both are gone at the end, whatever happens.
+
+    Set keep, and the directory stays. With bounds, both go even when this process is killed.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        name: str,
+        directory: Path,
+        *,
+        network: bool,
+        wal: Sequence[Path] = (),
+        bounds: Bounds | None = None,
+    ) -> None:
+        """Params: config; name, the container's; directory, on the host; network, whether it has the host's; wal,
+        directories of the host with WAL that is not in the repository.
+        """
+        self.config, self.directory, self.keep = config, directory, False
+        self._name, self._network, self._wal, self._bounds = name, network, wal, bounds
+        self._until = time.monotonic() + bounds.seconds if bounds else None
         self._looked = 0.0
         self._guard: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
         """Start it, in an empty directory."""
-        remove()
-        self._guard = _guard()
+        remove(self._name, self.directory)
+        self._guard = _guard(self._name, self.directory) if self._bounds else None
         try:
             self._start()
         except BaseException:
@@ -50,44 +76,42 @@ class Scratch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let its guard remove it, and do so here where that one was killed."""
+        """Let its guard remove it, and do so here where there is none, or that one was killed."""
         if self._guard:
             process, line = self._guard
             os.close(line)
             os.waitpid(process, 0)
-        remove()
+        if self.keep:
+            container.remove(self._name)
+        else:
+            remove(self._name, self.directory)
 
     def _start(self) -> None:
         """Make the directory and start the container."""
-        for path in (DIRECTORY, DIRECTORY / "data"):
-            path.mkdir(mode=0o700)
-            os.chown(path, self._config.uid, self._config.uid)
-        config, seconds = self._config, max(1, int(self._until - time.monotonic()))
-        mounts = {"/drill": (str(DIRECTORY), ""), "/var/lib/pgbackrest/archive": (str(config.archive), ",readonly")}
-        mounts["/var/lib/pgbackrest/backup"] = (str(config.backups), ",readonly")
-        mounts[DATA] = (f"{DIRECTORY}/data", "")
-        mounts["/etc/pgbackrest"] = (f"{config.project}/pgbackrest", ",readonly")
-        argv = ["docker", "run", "--detach", "--rm", f"--name={NAME}", "--pull=never", "--init", "--log-driver=none"]
-        argv += [f"--network={self._network}", f"--user={config.uid}:{config.uid}", "--cap-drop=ALL", "--read-only"]
-        argv += ["--security-opt=no-new-privileges", "--pids-limit=256", f"--memory={config.drill['memory_mb']}m"]
-        # One processor, and less than others: mail goes first.
-        argv += ["--cpu-period=100000", "--cpu-quota=100000", "--cpu-shares=256", "--tmpfs=/tmp:size=64m,mode=1777"]
-        argv.append(f"--tmpfs=/var/run/postgresql:size=1m,mode=0750,uid={config.uid},gid={config.uid}")
-        argv += [f"--mount=type=bind,src={src},dst={dst}{how}" for dst, (src, how) in mounts.items()]
+        config, bounds = self.config, self._bounds
+        self.directory.mkdir(mode=0o700)
+        os.chown(self.directory, config.uid, 0)
+        argv = container.beside(config, str(self.directory), network=self._network)
+        argv += ["--detach", f"--name={self._name}", "--init", "--pids-limit=256", "--shm-size=256m"]
+        argv += [f"--volume={place}:/old-wal/{number}:ro" for number, place in enumerate(self._wal)]
+        if bounds:
+            # One processor, and less than others: mail goes first.
+            argv += [f"--memory={bounds.memory_mb}m", "--cpu-period=100000", "--cpu-quota=100000", "--cpu-shares=256"]
         # It ends by itself, should nobody be left to end it.
-        container.run([*argv, "--entrypoint=sleep", config.image, str(seconds)])
+        seconds = str(max(1, int(bounds.seconds))) if bounds else "infinity"
+        container.run([*argv, "--entrypoint=sleep", config.image, seconds])
 
-    def run(self, *argv: str, stdin: str = "", codes: tuple[int, ...] = (0,)) -> str:
+    def run(self, *argv: str, stdin: str = "") -> str:
         """Run a program in it and return what it printed.
 
-        Raises Failed when it does not end with one of the codes, and when disk or time do not suffice.
+        Raises Failed when it does not end with 0, and when disk or time do not suffice.
         """
-        command = ["docker", "exec", "--interactive", NAME, *argv]
+        command = ["docker", "exec", "--interactive", self._name, *argv]
         with subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
             env=container.ENVIRONMENT,
@@ -96,32 +120,34 @@ class Scratch:
             try:
                 while True:
                     with contextlib.suppress(subprocess.TimeoutExpired):
-                        said, _ = process.communicate(text, timeout=_LOOK)
+                        said, errors = process.communicate(text, timeout=_LOOK)
                         break
                     text = None
                     self.bounded()
             except BaseException:
                 process.kill()
                 raise
-        if process.returncode not in codes:
-            raise Failed(f"{argv[0]}: {_words(said) or f'exit code {process.returncode}'}")
+        if process.returncode:
+            raise Failed(f"{argv[0]}: {_words(said + errors) or f'exit code {process.returncode}'}")
         return said
 
     def bounded(self) -> None:
-        """Raise Failed when what it may take of disk or time is taken."""
-        now = time.monotonic()
+        """Raise Failed when what may be taken of disk or time is taken."""
+        now, bounds = time.monotonic(), self._bounds
+        if not bounds or self._until is None:
+            return
         if now > self._until:
             raise Failed("it was not done in time")
         if now < self._looked + _LOOK:
             return
         self._looked = now
-        if (used := size(DIRECTORY)) > self._disk:
-            raise Failed(f"the restored data takes more than {self._disk / 1e6:.0f} MB: {used / 1e6:.0f} MB")
-        if free(DIRECTORY) < 0:
-            raise Failed(f"the disk of {DIRECTORY} is full but for {_FLOOR:.0%}")
+        if (used := size(self.directory)) > bounds.disk:
+            raise Failed(f"the restored data takes more than {bounds.disk / 1e6:.0f} MB: {used / 1e6:.0f} MB")
+        if free(self.directory) < 0:
+            raise Failed(f"the disk of {self.directory} is full but for {_FLOOR:.0%}")
 
 
-def _guard() -> tuple[int, int]:
+def _guard(name: str, directory: Path) -> tuple[int, int]:
     """Start a process that removes container and directory when this one is gone, also by SIGKILL.
 
     It has this one's lock as well until it is done. Returns its number, and the descriptor whose end it waits for.
@@ -139,25 +165,25 @@ def _guard() -> tuple[int, int]:
             signal.signal(one, signal.SIG_IGN)
         os.close(line)
         os.read(listening, 1)
-        remove()
+        remove(name, directory)
         code = 0
     finally:
         os._exit(code)
 
 
-def remove() -> bool:
+def remove(name: str = NAME, directory: Path = DIRECTORY) -> bool:
     """Remove container and directory, and return whether there was anything to remove."""
-    there = DIRECTORY.exists()
-    if container.run(["docker", "ps", "--all", "--quiet", f"--filter=name=^{NAME}$"]).strip():
+    there = directory.exists()
+    if container.run(["docker", "ps", "--all", "--quiet", f"--filter=name=^{name}$"]).strip():
         there = True
         # It may be on its way out by itself.
-        container.run(["docker", "rm", "--force", "--volumes", NAME], codes=(0, 1))
+        container.remove(name)
     for _ in range(50):
-        shutil.rmtree(DIRECTORY, ignore_errors=True)
-        if not DIRECTORY.exists():
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists():
             return there
         time.sleep(0.1)
-    shutil.rmtree(DIRECTORY)
+    shutil.rmtree(directory)
     return there
 
 
