@@ -29,7 +29,7 @@ LEFT_OUT = {
 # salt-ssh's own home on the host: Salt itself and the modules of this tree, in a directory for each login user.
 _THIN = re.compile(r"var/tmp/\.[a-z_][a-z0-9_-]*_[0-9a-f]+_salt(/|$)")
 # What a running database writes by itself: its files, its archive, and what it and the look at its health print.
-_DATABASE = re.compile(r"opt/postgres/(data|wal_archive)/|var/lib/docker/containers/[0-9a-f]+/[0-9a-f]+-json\.log")
+_DATABASE = re.compile(r"opt/postgres/(data|wal_\w+)/|var/lib/docker/containers/[0-9a-f]+/[0-9a-f]+-json\.log")
 # Salt's directory appears at the first run, a log with its first line: that changes the times of the one above.
 _PARENTS = ("var/tmp", "var/log")
 # Logins come and go, with their sessions and service managers; the link-local address comes a second after boot; while

@@ -102,6 +102,8 @@ def test_what_the_archive_has_is_pruned(host: config.Config) -> None:
     place, old = place_of(host), time.time() - 8 * 86400
     for name in ("000000020000000000000007", "000000020000000000000008", "000000020000000000000009.partial"):
         put(place, name)
+    # On its way into the archive.
+    (host.archive / f"mail/17-1/0000000200000000/000000020000000000000008-{8:040x}.zst.pgbackrest.tmp").touch()
     put(place, "left/000000020000000000000007.partial")
     put(place, "left/000000010000000000000003.partial")
     os.utime(put(place, "left/000000010000000000000002"), (old, old))

@@ -15,6 +15,7 @@ SETTINGS = Path("/etc/mailhost-pg.json")
 LOCK = Path("/run/mailhost-pg.lock")
 # The check tidies up every five minutes: what an operator types is not refused for that moment.
 _PATIENCE = 5.0
+_BUSY = "is at work with the repository: wait for it to end"
 
 
 class Refused(Exception):
@@ -77,19 +78,20 @@ def load(path: Path = SETTINGS) -> Config:
 
 
 @contextlib.contextmanager
-def alone(wait: bool) -> Iterator[None]:
+def alone(wait: bool, lock: Path = LOCK, what: str = _BUSY) -> Iterator[None]:
     """Hold the lock that backup, restore, drill and verify share; the kernel drops it when the process dies.
 
-    Params: wait, whether another one is waited for to its end; else Raises Refused when it takes more than a moment.
+    Params: wait, whether another one is waited for to its end; else Raises Refused when it takes more than a moment,
+    saying what it does; lock, another one's file.
     """
     until = time.monotonic() + _PATIENCE
-    with LOCK.open("a+") as handle:
+    with lock.open("a+") as handle:
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
                 break
             except BlockingIOError:
                 if time.monotonic() > until:
-                    raise Refused("another mailhost-pg is at work with the repository: wait for it to end") from None
+                    raise Refused(f"another mailhost-pg {what}") from None
                 time.sleep(0.1)
         yield

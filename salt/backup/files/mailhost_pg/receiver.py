@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from . import container, drill, scratch, tail
-from .config import Config, Failed, Refused
+from .config import Config, Failed, Refused, alone
 
+LOCK = Path("/run/mailhost-pg-tail.lock")
 NAME = "mailserver-postgres-tail"
 # Role and slot.
 SLOT = "mailhost_tail"
@@ -46,7 +47,7 @@ def main(config: Config, asked: argparse.Namespace) -> int:
     if place is None:
         raise Refused("backup.tail.enabled is false")
     begun, told, last = time.monotonic(), False, ""
-    with drill.interruptible():
+    with alone(wait=False, lock=LOCK, what="takes WAL already"), drill.interruptible():
         while True:
             said = ""
             try:
@@ -121,7 +122,9 @@ def argv(config: Config, place: Path) -> list[str]:
     words = ["docker", "run", "--rm", "--pull=never", "--log-driver=none", f"--name={NAME}", "--network=none"]
     words += ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--pids-limit=16"]
     words += [f"--user={config.uid}:{config.uid}", f"--tmpfs={scratch.DATA}"]
-    words += [f"--volume={config.sockets}:{config.sockets}:ro", f"--volume={place}:/tail"]
+    words += [f"--volume={config.sockets}:{config.sockets}:ro"]
+    # A volume would be made where there is none.
+    words += [f"--mount=type=bind,source={place},target=/tail"]
     words += ["--entrypoint=pg_receivewal", config.image, "--directory=/tail", f"--slot={SLOT}", "--no-loop"]
     # Written out at once: a host that loses its data often loses its power too. No commit waits for that.
     return [*words, "--synchronous", "--no-password", f"--username={SLOT}", f"--host={config.sockets}"]
