@@ -26,7 +26,13 @@ def host(tmp_path: Path) -> config.Config:
     archive.mkdir(parents=True)
     (archive / f"000000020000000000000007-{7:040x}.zst").touch()
     given: dict[str, Any] = {field.name: None for field in dataclasses.fields(config.Config)}
-    given |= {"archive": tmp_path / "archive", "stanza": "mail", "retention_days": 7, "tail": tmp_path / "wal_tail"}
+    given |= {
+        "archive": tmp_path / "archive",
+        "stanza": "mail",
+        "retention_days": 7,
+        "uid": 999,
+        "tail": tmp_path / "wal_tail",
+    }
     return config.Config(**given)
 
 
@@ -115,13 +121,18 @@ def test_what_the_archive_has_is_pruned(host: config.Config) -> None:
     ]
 
 
-def test_what_is_put_aside_is_what_the_archive_does_not_have(host: config.Config) -> None:
-    place = place_of(host)
+def test_what_is_put_aside_is_what_the_archive_does_not_have(
+    host: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, given = place_of(host), []
+    monkeypatch.setattr(os, "chown", lambda path, *ids: given.append((path, ids)))
     for name in ("000000020000000000000007", "000000020000000000000008.partial"):
         put(place, name)
     (place / "00000002.history").touch()
     tail.put_aside(host, place)
     assert there(place) == ["left/000000020000000000000008.partial"]
+    # A restore reads it as PostgreSQL's user.
+    assert given == [(place / "left", (999, 0))]
 
 
 ROLE = mailhost_backup.ROLE

@@ -7,6 +7,7 @@ what a time line that was left had beyond the archive: a later restore may want 
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import struct
 import time
@@ -89,6 +90,8 @@ def put_aside(config: Config, place: Path) -> None:
             piece.path.unlink()
         else:
             (place / LEFT).mkdir(mode=0o750, exist_ok=True)
+            # Who reads it in a restore.
+            os.chown(place / LEFT, config.uid, 0)
             piece.path.rename(place / LEFT / piece.path.name)
     # It asks for them again.
     for path in place.glob("*.history*"):
