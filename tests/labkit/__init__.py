@@ -5,5 +5,6 @@ from .host import Host
 from .lab import Lab, Namespace
 from .tools import LabError
 from .tree import Entry
+from .virtual import Virtual
 
-__all__ = ["Entry", "Host", "Lab", "LabError", "Namespace", "base"]
+__all__ = ["Entry", "Host", "Lab", "LabError", "Namespace", "Virtual", "base"]

@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("up", help="make a lab that stays, or boot what is off in it")
     command.add_argument("--name", default="lab", help="the lab's name (%(default)s)")
     command.add_argument("--hosts", default="mail", help="names of its hosts, with commas between (%(default)s)")
+    command.add_argument("--virtual", action="store_true", help="new ones are virtual machines, with their own kernel")
     command.add_argument("--packages", default="", help="packages to have in the base image beside the usual ones")
     command.add_argument("--print-roster", action="store_true", help="print hosts.json instead of a table")
     command.set_defaults(do=_up)
@@ -81,10 +82,10 @@ def _on_host(
 
 def _up(args: argparse.Namespace) -> None:
     lab = Lab(args.name, persistent=True)
-    image = base(_words(args.packages))
     for name in _words(args.hosts):
+        host = lab.virtual(name) if args.virtual else lab.host(name, base=base(_words(args.packages)))
         # A host that was hardened meanwhile need not answer on port 22.
-        lab.host(name, base=image).boot(port=None)
+        host.boot(port=None)
     text = (lab.directory / "hosts.json").read_text()
     if args.print_roster:
         print(text, end="")

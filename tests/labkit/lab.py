@@ -12,11 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from . import net, procs, store
+from . import disk, net, procs, store
 from .apt import read_apt
 from .base import base
 from .host import Host
 from .tools import LabError, cache_dir, locked, require_programs, require_root, run
+from .virtual import Virtual
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _FIRST_INDEX = 10  # of a host's or namespace's address; the gateway is .1
@@ -86,6 +87,14 @@ class Lab:
         self._write_lists()
         return made
 
+    def virtual(self, name: str) -> Virtual:
+        """Return the virtual machine of a name, made when it is new. It is not booted."""
+        made = Virtual(self.directory, name, self._address("hosts", name))
+        if not made.root.exists():
+            made.create(disk.image())
+        self._write_lists()
+        return made
+
     def namespace(self, name: str) -> Namespace:
         """Return the namespace of a name on the lab's network, made when it is new."""
         address = self._address("namespaces", name)
@@ -127,7 +136,7 @@ class Lab:
         """Return the hosts of a lab by name, also of one that another process has."""
         state = json.loads((Lab.place(name) / "state.json").read_text())
         return {
-            host: Host(Lab.place(name), host, net.Address(state["slot"], host, index))
+            host: _host(Lab.place(name), host, net.Address(state["slot"], host, index))
             for host, index in state["hosts"].items()
         }
 
@@ -211,6 +220,12 @@ class Lab:
 
 
 _base = base  # the parameter of Lab.host has the same name
+
+
+def _host(directory: Path, name: str, address: net.Address) -> Host:
+    """Return a host as what it was made: a container or a virtual machine."""
+    made = Host(directory, name, address)
+    return Virtual(directory, name, address) if (made.root / disk.NAME).exists() else made
 
 
 def _labs() -> Path:

@@ -50,7 +50,7 @@ class Machine:
     def boot(self, timeout: float = 60, *, port: int | None = 22) -> None:
         """Switch it on and wait until it runs; when it is on, only wait. Params and errors as `wait_running`."""
         if not self.running():
-            self._script.write_text(boot.script(self.machine, self.root, self.address))
+            self._script.write_text(self._boot_script())
             with self.log.open("a") as log:
                 # In a session of its own, and nobody's child: it may outlive this process.
                 subprocess.run(
@@ -73,7 +73,7 @@ class Machine:
         end = begin + timeout
         state = "off"
         while time.monotonic() < end:
-            if self.pid1() is not None:
+            if self._alive():
                 state = self._state()
             elif time.monotonic() - begin > 1 and not self.running():
                 raise LabError(f"host {self.name} is off, or went off while it booted: see {self.log}")
@@ -173,6 +173,13 @@ class Machine:
             return False
 
     # --- helpers
+
+    def _boot_script(self) -> str:
+        return boot.script(self.machine, self.root, self.address)
+
+    def _alive(self) -> bool:
+        """Return whether commands can be run inside, booted or not yet."""
+        return self.pid1() is not None
 
     def _state(self) -> str:
         """Return what systemd says of the whole system."""

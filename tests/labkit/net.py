@@ -91,6 +91,22 @@ class Address:
             [*inside, "route", "add", "default", "via", gateway(self.slot)],
         ]
 
+    def plug_tap(self, tap: str) -> list[list[str]]:
+        """Return the commands that put a new namespace on the bridge in which a virtual machine has the address.
+
+        Params: tap, the name of its end of the cable. A machine in a namespace is found and ended as a container is.
+        """
+        inside, uplink, switch = ["ip", "-n", self.namespace], "uplink", "switch"
+        return [
+            ["ip", "netns", "add", self.namespace],
+            ["ip", "link", "add", self.cable, "type", "veth", "peer", "name", uplink, "netns", self.namespace],
+            ["ip", "link", "set", self.cable, "master", bridge(self.slot), "up"],
+            [*inside, "link", "add", switch, "type", "bridge", "forward_delay", "0"],
+            [*inside, "tuntap", "add", tap, "mode", "tap"],
+            *([*inside, "link", "set", port, "master", switch, "up"] for port in (uplink, tap)),
+            [*inside, "link", "set", switch, "up"],
+        ]
+
 
 def bridge(slot: int) -> str:
     """Return the name of a slot's bridge."""

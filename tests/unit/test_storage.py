@@ -3,6 +3,7 @@
 import importlib.util
 from importlib.machinery import SourceFileLoader
 from typing import Any
+from unittest import mock
 
 import pytest
 from salt.exceptions import CommandExecutionError
@@ -115,18 +116,42 @@ def test_where_there_are_no_quotas(change: dict[str, str], kernel: bool, words: 
 
 
 def test_the_steps() -> None:
-    new = quota.steps(ROOT_FS, False, False, (0, 0), (1, 2))
+    new = quota.steps(ROOT_FS, False, False, False, (0, 0), (1, 2))
     assert [step[0] for step in new] == ["fstab", "mount", "quotacheck", "quotaon", "setquota"]
     assert "-cum" in new[2]
     mounted = {**ROOT_FS, "options": "rw,usrjquota=aquota.user,jqfmt=vfsv1"}
-    again = quota.steps(mounted, False, True, (1, 2), (1, 2))
+    again = quota.steps(mounted, True, False, True, (1, 2), (1, 2))
     assert [step[0] for step in again] == ["quotacheck", "quotaon"]
     assert "-um" in again[0], "the limits that are there stay"
-    assert quota.steps(mounted, True, True, (1, 2), (1, 2)) == []
-    assert [step[0] for step in quota.steps(mounted, True, True, (1, 2), (1, 3))] == ["setquota"]
-    assert quota.steps(mounted, True, True, (1, 2), None) == []
+    assert quota.steps(mounted, True, True, True, (1, 2), (1, 2)) == []
+    assert [step[0] for step in quota.steps(mounted, True, True, True, (1, 2), (1, 3))] == ["setquota"]
+    assert quota.steps(mounted, True, True, True, (1, 2), None) == []
+    assert quota.steps(mounted, False, True, True, (1, 2), None) == [["fstab", "/"]], "the next boot would be without"
+
+
+def test_an_account_without_files_has_limits_too(monkeypatch: Any) -> None:
+    """repquota leaves it out unless it is asked for everybody, and a limit that is not seen is set at every run."""
+    said = {True: "User,…\n#0,ok,ok,770,0,0,0,18,0,0,0\n#5000,ok,ok,0,1,2,0,0,0,0,0\n", False: "User,…\n"}
+    monkeypatch.setattr(quota, "run", lambda *argv: said["-v" in argv])
+    host = object.__new__(quota.Host)
+    host.mount = ROOT_FS
+    assert host.limits("5000") == (1, 2)
+    assert host.limits("6000") == (0, 0)
+
+
+def test_quotas_may_be_on_before_the_account_is_there(monkeypatch: Any, tmp_path: Any, capsys: Any) -> None:
+    """Only limits are somebody's."""
+    host = mock.create_autospec(quota.Host, instance=True, mount=ROOT_FS)
+    host.on.return_value = host.counted.return_value = False
+    monkeypatch.setattr(quota, "Host", lambda: host)
+    monkeypatch.setattr(quota, "FSTAB", tmp_path / "fstab")
+    quota.FSTAB.write_text(FSTAB)
+    assert quota.main(["enable", "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "quotaon -u /"
+    assert quota.main(["on", "--user", "no-such", "--soft", "1", "--hard", "2", "--dry-run"]) == 2
+    assert capsys.readouterr().err == "mailhost-quota: there is no account no-such\n"
 
 
 def test_a_dry_run_says_the_commands(capsys: Any) -> None:
-    quota.carry_out(quota.steps(ROOT_FS, False, False, (0, 0), (1, 2)), "5000", True)
+    quota.carry_out(quota.steps(ROOT_FS, False, False, False, (0, 0), (1, 2)), "5000", True)
     assert capsys.readouterr().out.splitlines()[-1] == "setquota -u 5000 1 2 0 0 /"
