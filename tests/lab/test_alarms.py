@@ -222,7 +222,7 @@ def test_a_heartbeat_and_metrics_at_every_scheduled_check(host: Host) -> None:
     assert int(sql(host, "SELECT count(*) FROM backup.heartbeat WHERE source = 'check'")) == before + 1
     text = host.read("/srv/backups.prom")
     assert 'mailhost_pg_alarm{of="drill"} 0\n' in text
-    assert "mailhost_pg_drill_passed 1\n" in text
+    assert 'mailhost_pg_drill_passed{repository="1"} 1\n' in text
     assert host.run(["stat", "-c", "%a", "/srv/backups.prom"]).stdout == "644\n"
 
 

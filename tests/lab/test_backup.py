@@ -122,22 +122,24 @@ def test_an_archive_that_takes_nothing_leaves_the_database_up_and_catches_up(con
 
 
 def test_no_row_is_lost_by_a_kill_or_a_power_cut_and_all_can_be_restored(converged: Host) -> None:
-    """What was acknowledged is there: after the server was killed, and after a power cut in the middle of a backup."""
+    """What was acknowledged is there: after a kill, and after power cuts in a backup and in archiving."""
     _healthy(converged)
     _sql(converged, "create table w (n int primary key, filling text)")
     acknowledged = _written(converged, "kill -9 $(docker inspect -f '{{.State.Pid}}' mailserver-postgres)")
     _until(lambda: _answers(converged), 60)
     assert int(_sql(converged, "select max(n) from w")) >= acknowledged > 0
-    # Enough that a full backup takes a moment.
+    # Enough that a full backup takes a moment; and segments that are archived at that very moment.
     for _ in range(8):
         _sql(converged, RANDOM)
-    job = subprocess.Popen([*converged.enter(), "mailhost-pg", "backup", "--type=full"], stdout=subprocess.DEVNULL)
-    acknowledged = _written(converged, None)
-    job.wait()
-    converged.boot(port=None)
-    _healthy(converged)
-    assert int(_sql(converged, "select max(n) from w")) >= acknowledged > 0
-    _until(lambda: _sql(converged, WAITING) == "0", 90)
+    for command in (["mailhost-pg", "backup", "--type=full"], ["sh", "-c", f'while {PSQL} -c "{RANDOM}"; do :; done']):
+        job = subprocess.Popen([*converged.enter(), *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        acknowledged = _written(converged, None)
+        job.wait()
+        converged.boot(port=None)
+        _healthy(converged)
+        assert int(_sql(converged, "select max(n) from w")) >= acknowledged > 0
+        _until(lambda: _sql(converged, WAITING) == "0", 90)
+        assert converged.run(["mailhost-pg", "verify"]).returncode == 0
     assert converged.run(["mailhost-pg", "backup"]).stdout.startswith("repository 1: ")
     assert converged.run(["mailhost-pg", "verify"]).returncode == 0
     assert "were restored up to" in converged.run(["mailhost-pg", "drill"]).stdout
