@@ -157,7 +157,7 @@ def _restore(
     try:
         if not (wanted.moment and serving(config)):
             _write(config, Journal())
-            container.run(["systemctl", "stop", config.unit], timeout=120)
+            _stop(config)
             still = recovery.control(config.data)
             # It archives its last segment when it ends.
             found, way = chosen(config, asked, wanted)
@@ -201,7 +201,7 @@ def _swap(config: Config, journal: Journal) -> None:
     # What the recovery wrote is on the disk before anything points to it.
     os.sync()
     _write(config, journal)
-    container.run(["systemctl", "stop", config.unit], timeout=120)
+    _stop(config)
     if config.data.exists():
         _exchange(new, config.data)
         new.rename(journal.kept)
@@ -232,7 +232,7 @@ def _go_back(config: Config, journal: Journal, marker: str | None, why: str) -> 
     kept = Path(journal.kept)
     if not kept.exists():
         raise Failed(why)
-    container.run(["systemctl", "stop", config.unit], timeout=120)
+    _stop(config)
     _exchange(config.data, kept)
     failed = kept.with_name(kept.name.replace(".before-", ".failed-"))
     kept.rename(failed)
@@ -243,6 +243,13 @@ def _go_back(config: Config, journal: Journal, marker: str | None, why: str) -> 
     # The new line may be in the archive: from now on it is the old one that counts.
     _back_up(config, time.time())
     raise Failed(f"{why}; what ran before runs again, and the restored data is in {failed}")
+
+
+def _stop(config: Config) -> None:
+    """Stop the server, also one whose unit could not start: that leaves its container running (systemd.service(5))."""
+    container.run(["systemctl", "stop", config.unit], timeout=120)
+    if container.running(config):
+        container.run(["docker", "stop", "--time=60", config.container], timeout=120)
 
 
 def _introduce(config: Config, cluster: str) -> None:
@@ -302,7 +309,7 @@ def tidy(config: Config) -> None:
         if new.exists():
             new.rename(journal.kept)
         print("an earlier restore was cut off after the swap: it is brought to its end")
-        container.run(["systemctl", "stop", config.unit], timeout=120)
+        _stop(config)
         _finish(config, _start(config, journal))
         return
     if new.exists():
