@@ -189,15 +189,8 @@ def archived(config: Config, repository: int, place: str, segment: str) -> float
 def segment_files(config: Config) -> list[Path]:
     """Return the files of the segments in this host's archive; those of an earlier cluster do not count."""
     pattern = re.compile(r"[0-9A-F]{24}-[0-9a-f]{40}(\.\w+)?")
-    there = archive_of(config)
+    there = pgbackrest.archive_of(config)
     return [path for path in there.glob("*/*") if pattern.fullmatch(path.name)] if there else []
-
-
-def archive_of(config: Config) -> Path | None:
-    """Return the directory of the archive of the cluster that runs; None while there is none."""
-    places = [path for path in (config.archive / config.stanza).glob("*-*") if path.is_dir()]
-    # Named by major version, and a number that goes up with each cluster.
-    return max(places, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def restored(

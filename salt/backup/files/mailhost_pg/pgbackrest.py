@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from . import container
@@ -134,3 +135,10 @@ def _backup(row: dict[str, Any], systems: dict[tuple[int, int], str]) -> Backup:
         damaged=bool(row.get("error")),
         notes=row.get("annotation") or {},
     )
+
+
+def archive_of(config: Config) -> Path | None:
+    """Return the directory of the archive of the cluster that runs; None while there is none."""
+    places = [path for path in (config.archive / config.stanza).glob("*-*") if path.is_dir()]
+    # Named by major version, and a number that goes up with each cluster.
+    return max(places, key=lambda path: int(path.name.rpartition("-")[2]), default=None)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import drill, plan
+from . import pgbackrest, plan
 from .config import Config
 
 LEFT = "left"
@@ -111,7 +111,7 @@ def prune(config: Config, place: Path) -> None:
 
 def archived(config: Config, name: str) -> bool:
     """Return whether the archive on the host has a segment whole."""
-    archive = drill.archive_of(config)
+    archive = pgbackrest.archive_of(config)
     # One that is on its way there has a longer name.
     whole = re.compile(rf"{name}-[0-9a-f]{{40}}(\.\w+)?")
     return archive is not None and any(whole.fullmatch(path.name) for path in (archive / name[:16]).glob(f"{name}-*"))
