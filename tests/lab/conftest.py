@@ -21,8 +21,9 @@ HARDENING = "hardening.baseline"
 # As the database's superuser, on the host; the query on standard input or as -c.
 PSQL = "docker exec -i mailserver-postgres psql -XAtq -v ON_ERROR_STOP=1 -U postgres -h /var/run/postgresql"
 QUIET = Path(labkit.__file__).with_name("quiet-timers.sh")
-# Lets tests that want a virtual machine have one that is emulated where KVM does not work.
-EMULATED = "MAILHOST_LAB_EMULATE"
+# Lets tests that want a virtual machine have one. Not unasked: whether KVM works is found by trying, and what answers
+# at /dev/kvm in a machine that is virtual itself may take that machine with it.
+VIRTUAL = "MAILHOST_LAB_VIRTUAL"
 # Under these names a test's report carries rows of tables, also from the other processes of pytest-xdist.
 EXACTNESS, FRONT_DOOR, EXPOSURE = "exactness", "front door", "exposure"
 Exact = Callable[..., Exactness]
