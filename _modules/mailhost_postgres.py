@@ -320,6 +320,8 @@ def sql(query):
 def reload():
     """Let the server read its files again.
 
+    Raises CommandExecutionError when it does not run.
+
     CLI Example:
 
     .. code-block:: bash
@@ -327,7 +329,11 @@ def reload():
         salt-ssh mail mailhost_postgres.reload
     """
     # Docker's own way to send a signal counts as a stop by hand, after which it does not start a container again.
-    os.kill(container()["pid"], signal.SIGHUP)
+    found = container()
+    # Docker says 0 of a container that does not run, which stands for the caller's own process group (kill(2)).
+    if not found or not found["pid"]:
+        raise CommandExecutionError(f"the container {mailhost_postgres.CONTAINER} does not run: docker logs tells why")
+    os.kill(found["pid"], signal.SIGHUP)
 
 
 def restart():

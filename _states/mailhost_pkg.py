@@ -37,9 +37,10 @@ def installed(name, packages):
         if not __opts__["test"]:
             __salt__["mailhost_pkg.refresh"]()
         # What earlier states of a dry run would install is asked for again, so that apt counts on it, and taken out.
-        forecast = sorted(mailhost_forecast.applied(__context__, "packages", {}))
+        # In that very version: named alone, one that is there already would be brought to the newest.
+        forecast = mailhost_forecast.applied(__context__, "packages", {})
         sources = mailhost_forecast.applied(__context__, "sources", {})
-        planned = __salt__["mailhost_pkg.simulate"]([*forecast, *missing], sources)
+        planned = __salt__["mailhost_pkg.simulate"]([*_pinned(forecast), *missing], sources)
         changes = {package: versions for package, versions in planned.items() if package not in forecast}
     mailhost_forecast.bring(__context__, [package for package, versions in changes.items() if not versions["old"]])
     if __opts__["test"]:
@@ -92,3 +93,8 @@ def security_source(name):
         __salt__["mailhost_pkg.refresh"](forced=True)
 
     return outcome((__opts__, __context__), name, changes, act, "apt knows the security archive")
+
+
+def _pinned(packages):
+    """Return packages, ``{name: version}``, as words for apt-get."""
+    return [f"{package}={version}" for package, version in sorted(packages.items())]

@@ -20,6 +20,9 @@ ACCESS = ("access.ssh_proven", "access.cleaned_up")
 HARDENING = "hardening.baseline"
 # As the database's superuser, on the host; the query on standard input or as -c.
 PSQL = "docker exec -i mailserver-postgres psql -XAtq -v ON_ERROR_STOP=1 -U postgres -h /var/run/postgresql"
+# Prints the number of the database's process, and nothing when there is none: Docker says 0 then, which stands for the
+# caller's own process group where it is killed (kill(2)).
+SERVER = "docker inspect -f '{{.State.Pid}}' mailserver-postgres | grep -vx 0"
 QUIET = Path(labkit.__file__).with_name("quiet-timers.sh")
 # Lets tests that want a virtual machine have one. Not unasked: whether KVM works is found by trying, and what answers
 # at /dev/kvm in a machine that is virtual itself may take that machine with it.

@@ -217,7 +217,7 @@ def _next_run_works(host: Host, checkout: Checkout) -> None:
         run = checkout.apply(*ACCESS)
         if run.returncode == 0:
             break
-        assert "another run" in run.result.stdout or "not confirmed" in run.result.stdout, run.result
+        assert "another run" in run.result.stdout or "not confirmed" in run.result.stdout, (run.failed, run.stderr)
         time.sleep(2)
     assert run.returncode == 0, run.result
     again = checkout.apply(*ACCESS)

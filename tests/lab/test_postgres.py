@@ -15,7 +15,7 @@ from labkit import Host, image
 from labkit.checkout import PROJECT as TREE
 from labkit.checkout import Checkout, Run
 
-from .conftest import PSQL, Exact
+from .conftest import PSQL, SERVER, Exact
 from .tampering import Tamper, changes, each
 
 pytestmark = pytest.mark.lab
@@ -24,7 +24,7 @@ SLS = "postgres.container"
 RUNS = "PostgreSQL runs"
 PROJECT = "/opt/mail_server/postgres"
 HBA = f"{PROJECT}/conf/pg_hba.conf"
-RELOAD = "kill -HUP $(docker inspect -f '{{.State.Pid}}' mailserver-postgres)"
+RELOAD = f"kill -HUP $({SERVER})"
 TABLE = f'{PSQL} -c "create table kept as select 42 as n"'
 
 

@@ -161,8 +161,10 @@ class Machine:
         pid = self.pid1()
         if pid is None:
             raise LabError(f"host {self.name} is off")
+        # In a session of its own: a signal to a process group does not stop at the border of a PID namespace.
+        alone = ["setsid", "--wait", *_NO_CLOCK]
         namespaces = ["nsenter", "-F", "-t", str(pid), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w"]
-        return [*_NO_CLOCK, *namespaces, "sh", "-c", _ENTER, "sh"]
+        return [*alone, *namespaces, "sh", "-c", _ENTER, "sh"]
 
     def answers(self, port: int) -> bool:
         """Return whether an SSH server answers on a port, asked from this machine."""
