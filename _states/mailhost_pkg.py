@@ -15,8 +15,9 @@ def finished(name):
     changes = {package or "dpkg": {"old": entry["status"], "new": "finished"} for package, entry in found.items()}
     if __opts__["test"]:
         for package, entry in found.items():
-            # One of which not even the files are all there is installed again, by the state that wants it.
-            if entry["status"] != "half-installed":
+            # "" is dpkg's journal. A package of which not even the files are all there is installed again, by the state
+            # that wants it.
+            if package and entry["status"] != "half-installed":
                 mailhost_forecast.note(__context__, "packages", package, entry["version"])
     return outcome(
         (__opts__, __context__), name, changes, __salt__["mailhost_pkg.finish"], "nothing was left half-installed"

@@ -91,7 +91,7 @@ def _converges(checkout: Checkout, *, interrupted: bool = False) -> None:
     After a change of access that was interrupted the run puts that back first, which no dry run does.
     """
     dry, real, again = checkout.apply(SLS, test=True), checkout.apply(SLS), checkout.apply(SLS)
-    assert (real.returncode, real.failed) == (0, {}), real.failed or real.result
+    assert (dry.failed, real.failed, real.returncode) == ({}, {}, 0), (dry.failed, real.result)
     assert ("ended in the middle of it" in real.stderr) == interrupted
     foreseen, made = ({name: set(changes) for name, changes in run.changed.items()} for run in (dry, real))
     assert foreseen == made or (interrupted and foreseen.items() <= made.items()), (foreseen, made)
