@@ -6,6 +6,7 @@ is a login, over the endpoint in use, and one fixed command.
 
 import contextlib
 import pathlib
+import secrets
 import subprocess
 import sys
 import threading
@@ -35,9 +36,10 @@ class Follower(contextlib.AbstractContextManager["Follower"]):
         self._begun = 0
         self._tried: set[str] = set()
         self._shown = ""
+        self._token = secrets.token_hex(8)
 
     def __enter__(self) -> "Follower":
-        words = mailhost_place.as_root(self._endpoint, mailhost_place.FOLLOW)
+        words = mailhost_place.as_root(self._endpoint, mailhost_place.FOLLOW, self._token)
         self._process = subprocess.Popen(
             mailhost_ssh.command(self._options, self._endpoint, *words),
             stdin=subprocess.PIPE,
@@ -71,9 +73,10 @@ class Follower(contextlib.AbstractContextManager["Follower"]):
         }
         for line in self._process.stdout:
             for kind, value in (mailhost_progress.parse(line) or {}).items():
-                if kind == "end":
+                if kind != "end":
+                    acts[kind](value)
+                elif value == self._token:
                     return
-                acts[kind](value)
 
     def _say(self, words: str) -> None:
         """Say something in a line of its own."""

@@ -15,7 +15,7 @@ from typing import IO
 
 import mailhost_ssh
 from mailhost_endpoint import Endpoint
-from mailhost_progress import DIRECTORY, END, NAME
+from mailhost_progress import DIRECTORY, NAME
 
 WAIT_SECONDS = 30
 BEAT_SECONDS = 5
@@ -39,11 +39,12 @@ echo in
 while read -r -t {4 * BEAT_SECONDS} _; do :; done
 """
 # Follows the file that the run writes for as long as the place is held. When standard input ends, a last line says so:
-# what was written before it has then been read, however slow the connection.
+# what was written before it has then been read, however slow the connection. $1: the follower's token, for the line may
+# come when the file is another's already: a connection that dies ends both what holds the place and this.
 FOLLOW = f"""
 tail -q -n +1 -F --pid="$(cut -d" " -f1 {DIRECTORY}/place)" {DIRECTORY}/{NAME} &
 cat >/dev/null
-echo '{END}' >>{DIRECTORY}/{NAME}
+printf '{{"end": "%s"}}\\n' "$1" >>{DIRECTORY}/{NAME}
 wait
 """
 

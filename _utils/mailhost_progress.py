@@ -2,7 +2,7 @@
 
 ``{"task": "1.2.3"}`` – this task begins. ``{"note": "…"}`` – the operator should read this now. ``{"login": "ada"}`` –
 somebody should log in as ada now and try sudo. ``{"confirm": {"user": …, "addresses": […], "port": …, "token": …}}`` –
-somebody should log in by this way and confirm a change. ``{"end": true}`` – nothing follows.
+somebody should log in by this way and confirm a change. ``{"end": "…"}`` – nothing follows for who gave this token.
 """
 
 import ipaddress
@@ -13,9 +13,9 @@ from typing import Any
 
 DIRECTORY = "/run/mailhost"
 NAME = "progress"
-END = '{"end": true}'
 
 _USER = r"[a-z_][a-z0-9_-]{0,31}"
+_TOKEN = r"[0-9a-f]{16}"
 
 
 def parse(line: str) -> dict[str, Any] | None:
@@ -35,7 +35,7 @@ def _confirm(value: Any) -> bool:
         ipaddress.ip_address(address)
     return (
         re.fullmatch(_USER, value["user"]) is not None
-        and re.fullmatch(r"[0-9a-f]{16}", value["token"]) is not None
+        and re.fullmatch(_TOKEN, value["token"]) is not None
         and isinstance(value["port"], int)
         and 1 <= value["port"] <= 65535
     )
@@ -46,5 +46,5 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "note": lambda value: isinstance(value, str) and value.isprintable(),
     "login": lambda value: re.fullmatch(_USER, value) is not None,
     "confirm": _confirm,
-    "end": lambda value: value is True,
+    "end": lambda value: re.fullmatch(_TOKEN, value) is not None,
 }

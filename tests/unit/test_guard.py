@@ -52,6 +52,7 @@ def test_no_other_login_does(armed: dict[str, Any], login: dict[str, Any] | None
         '{"note": "armed, goes back in 10 min"}',
         '{"login": "ada"}',
         '{"confirm": {"user": "ada", "addresses": ["10.0.0.1", "fd00::1"], "port": 22, "token": "0123456789abcdef"}}',
+        '{"end": "0123456789abcdef"}',
     ],
 )
 def test_the_host_may_say(line: str) -> None:
@@ -70,6 +71,7 @@ def test_the_host_may_say(line: str) -> None:
         '{"note": "\\u001b[2J"}',
         '{"login": "-oProxyCommand=x"}',
         '{"login": ["ada"]}',
+        '{"end": true}',
         '{"confirm": {"user": "ada", "addresses": ["-x"], "port": 22, "token": "0123456789abcdef"}}',
         '{"confirm": {"user": "ada", "addresses": ["10.0.0.1"], "port": 0, "token": "0123456789abcdef"}}',
         '{"confirm": {"user": "ada", "addresses": ["10.0.0.1"], "port": 22, "token": "$(id)"}}',

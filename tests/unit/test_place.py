@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import mailhost_follow
 import mailhost_place
 import mailhost_progress
 import mailhost_ssh
@@ -44,10 +45,23 @@ def test_all_that_a_run_said_is_read_before_the_follower_leaves(tmp_path: Path) 
     (tmp_path / "place").write_text(f"{os.getpid()} from here\n")
     (tmp_path / "progress").write_text("\n".join(said) + "\n")
     script = mailhost_place.FOLLOW.replace(mailhost_progress.DIRECTORY, str(tmp_path))
-    with subprocess.Popen(["bash", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    command = ["bash", "-c", script, "mailhost", "0123456789abcdef"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin and process.stdout
         process.stdin.close()
         lines = [process.stdout.readline().rstrip() for _ in range(len(said) + 1)]
         (tmp_path / "place").unlink()
         process.kill()
-    assert lines == [*said, mailhost_progress.END]
+    assert lines == [*said, '{"end": "0123456789abcdef"}']
+
+
+def test_the_end_of_another_run_is_not_that_of_this_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("secrets.token_hex", lambda size: "0123456789abcdef")
+    said = ['{"end": "fedcba9876543210"}', '{"note": "now"}', '{"end": "0123456789abcdef"}', '{"note": "later"}']
+    monkeypatch.setattr(mailhost_ssh, "command", lambda *words: ["printf", "%s\\n", *said])
+    target = {"ssh_options": [], "host": "192.0.2.1", "port": 22, "user": "root"}
+    with mailhost_follow.Follower(target, "mail"):
+        pass
+    assert capsys.readouterr().err == "mail: now\n"
