@@ -1,4 +1,4 @@
-# `make` alone lists what there is. Set-up goes into .venv; only `make demo` and `make test` install Debian packages.
+# `make` alone lists what there is. Set-up goes into .venv; what says (root) installs Debian packages too.
 .DEFAULT_GOAL := help
 .PHONY: help setup lock packages provision adopt destroy apply status demo demo-down lab lab-down lint format unit test audit bench bench-db exposure docs readme secrets-key secret
 
@@ -104,7 +104,7 @@ secrets-key: setup  ## The key that encrypts secrets of the pillar, into .salt/g
 	@mkdir -p .salt && mkdir -m 700 .salt/gpg || { echo ".salt/gpg is there already: a new key could not read what the old one encrypted"; exit 1; }
 	gpg --homedir .salt/gpg --batch --quiet --passphrase '' --quick-generate-key mailhost default default never
 
-secret:  ## Encrypt one secret, typed or from standard input, for the pillar
+secret:  ## Encrypt one secret for the pillar: a line that is typed, or all of standard input
 	@test -d .salt/gpg || { echo "there is no key yet: make secrets-key"; exit 1; }
-	@if [ -t 0 ]; then printf 'secret: ' >&2; stty -echo; trap 'stty echo' EXIT INT TERM; fi; \
-	IFS= read -r secret; printf '%s' "$$secret" | gpg --homedir .salt/gpg --batch --quiet --armor --trust-model always --encrypt --recipient mailhost
+	@if [ -t 0 ]; then printf 'secret: ' >&2; stty -echo; trap 'stty echo' EXIT INT TERM; IFS= read -r secret; \
+	else secret=$$(cat); fi; printf '%s' "$$secret" | gpg --homedir .salt/gpg --batch --quiet --armor --trust-model always --encrypt --recipient mailhost

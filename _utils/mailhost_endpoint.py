@@ -98,8 +98,9 @@ def unsendable(path: str) -> str:
 def candidates(host: Host, pillar: Mapping[str, Any]) -> list[Endpoint]:
     """Return the ways into a host, the one of the finished host first: VPN before public, admin before root.
 
-    A port or user that the roster names is the only one tried on the public side. Root is tried only on port 22: no
-    state of ours ever leaves it open on another.
+    A port or user that the roster names says how a host that is not finished is entered: it takes the place of what is
+    tried on the public side otherwise. A finished one lets in the admin alone, on ``ssh.port``: that is tried last then.
+    Root is tried only on port 22 or that one: no state of ours ever leaves it open on another.
     """
     admin = pillar["access"]["admin"]["name"]
     port = pillar["ssh"]["port"]
@@ -108,6 +109,8 @@ def candidates(host: Host, pillar: Mapping[str, Any]) -> list[Endpoint]:
     ways = [(host.port, host.user or admin)] if host.port else [(port, host.user or admin), (22, host.user or admin)]
     if not host.user:
         ways.append((host.port or 22, "root"))
+    if (port, admin) not in ways:
+        ways.append((port, admin))
     found += [Endpoint(address, way, user, "public") for way, user in ways for address in host.addresses]
     return found
 

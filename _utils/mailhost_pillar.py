@@ -854,7 +854,7 @@ class Backup:
         secret=True,
     )
     hook: str | None = key(
-        optional(program_path), "program that is told when a backup, drill or check failed, or null", None
+        optional(program_path), "program that is told when a backup, drill, verify or check failed, or null", None
     )
 
 

@@ -4,12 +4,12 @@ import base64
 import io
 
 import segno
-import yaml
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from salt.exceptions import CommandExecutionError
 
 import mailhost_endpoint
 import mailhost_pillar
+import mailhost_roster
 import mailhost_vpn
 
 __all__ = ["peer_config", "rotate_key"]
@@ -127,8 +127,8 @@ def _pair():
 
 def _public_address(host_id):
     """Return the address of the roster by which a host is reached from anywhere."""
-    with open(__context__["master_opts"]["roster_file"], encoding="utf-8") as roster:
-        return mailhost_endpoint.parse_host(host_id, yaml.safe_load(roster)[host_id]).addresses[0]
+    entry = mailhost_roster.entries(__context__["master_opts"]["roster_file"])[host_id]
+    return mailhost_endpoint.parse_host(host_id, entry).addresses[0]
 
 
 def _qr_code(text):

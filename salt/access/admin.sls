@@ -1,5 +1,5 @@
 #!py
-"""1.2.3 The admin exists, with its uid, its shell and group sudo (seed: create_phalkonadmin)."""
+"""1.2.3 The admin exists, with its uid, its shell and group sudo (before: create_phalkonadmin)."""
 
 from mailhost_sls import state, task
 

@@ -1,5 +1,5 @@
 #!py
-"""1.2.7 Nothing is left that gives rights nobody declared (seed: fix_user_uid + cleanup_main_sudoers)."""
+"""1.2.7 Nothing is left that gives rights nobody declared (before: fix_user_uid + cleanup_main_sudoers)."""
 
 import mailhost_sudo
 from mailhost_sls import state, task

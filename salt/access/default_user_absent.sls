@@ -1,5 +1,5 @@
 #!py
-"""1.2.2 The provider's default account is gone and its uid is free (seed: remove_linuxuser)."""
+"""1.2.2 The provider's default account is gone and its uid is free (before: remove_linuxuser)."""
 
 from mailhost_sls import state, task
 

@@ -1,5 +1,5 @@
 #!py
-"""1.2.4 Exactly the pillar's keys open the admin's account, and root cannot log in (seed: setup_ssh_key_auth)."""
+"""1.2.4 Exactly the pillar's keys open the admin's account, and root cannot log in (before: setup_ssh_key_auth)."""
 
 from mailhost_sls import state, task
 

@@ -1,5 +1,5 @@
 #!py
-"""1.2.5 The admin has been seen to log in by key and to use sudo (seed: test_ssh_connection)."""
+"""1.2.5 The admin has been seen to log in by key and to use sudo (before: test_ssh_connection)."""
 
 from mailhost_sls import state, task
 

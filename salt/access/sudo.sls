@@ -1,5 +1,5 @@
 #!py
-"""1.2.1 Members of group sudo need no password (seed: modify_sudoers_nopasswd)."""
+"""1.2.1 Members of group sudo need no password (before: modify_sudoers_nopasswd)."""
 
 from mailhost_sls import state, task
 

@@ -1,5 +1,5 @@
 #!py
-"""2.1.3 Backups and WAL can be restored to a second, and a drill proves it (seed: configure_database_backups)."""
+"""2.1.3 Backups and WAL can be restored to a second, and a drill proves it (before: configure_database_backups)."""
 
 import mailhost_backup as backup
 import mailhost_postgres

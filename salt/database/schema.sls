@@ -1,5 +1,5 @@
 #!py
-"""2.1.2 The mail database has its roles, tables and rights; services have files (seed: configure_mail_database)."""
+"""2.1.2 The mail database has its roles, tables and rights; services have files (before: configure_mail_database)."""
 
 import mailhost_database
 import mailhost_vpn

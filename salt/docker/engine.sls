@@ -1,5 +1,5 @@
 #!py
-"""1.2.6 Docker and Compose are there, and containers outlast the daemon (seed: install_docker)."""
+"""1.2.6 Docker and Compose are there, and containers outlast the daemon (before: install_docker)."""
 
 import os
 

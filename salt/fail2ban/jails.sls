@@ -1,5 +1,5 @@
 #!py
-"""1.3.5 Addresses that guess at SSH are banned, from Docker's ports too; the VPN never (seed: install_fail2ban)."""
+"""1.3.5 Addresses that guess at SSH are banned, from Docker's ports too; the VPN never (before: install_fail2ban)."""
 
 import mailhost_fail2ban
 from mailhost_sls import state, task

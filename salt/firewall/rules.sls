@@ -1,5 +1,5 @@
 #!py
-"""1.5.1 The firewall lets in what is declared and nothing else (seed: configure_ufw_firewall)."""
+"""1.5.1 The firewall lets in what is declared and nothing else (before: configure_ufw_firewall)."""
 
 import mailhost_docker
 import mailhost_firewall

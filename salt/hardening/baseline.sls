@@ -1,5 +1,5 @@
 #!py
-"""1.3.1 The controls of the hardening profile hold (seed: system_hardening)."""
+"""1.3.1 The controls of the hardening profile hold (before: system_hardening)."""
 
 import mailhost_baseline as baseline
 import mailhost_boot

@@ -1,5 +1,5 @@
 #!py
-"""1.3.3 The host has its names, its resolvers answer, and its way out is up (seed: verify_network_interfaces)."""
+"""1.3.3 The host has its names, its resolvers answer, and its way out is up (before: verify_network_interfaces)."""
 
 from mailhost_sls import state, task
 

@@ -1,5 +1,5 @@
 #!py
-"""2.1.1 PostgreSQL runs in its container, for the VPN only, by TLS (seed: deploy_postgresql_container)."""
+"""2.1.1 PostgreSQL runs in its container, for the VPN only, by TLS (before: deploy_postgresql_container)."""
 
 import mailhost_backup
 import mailhost_postgres as postgres

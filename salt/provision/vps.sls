@@ -1,5 +1,5 @@
 #!py
-"""1.1.1 The host is the VPS that was declared: Debian 13, its CPUs, memory and disk (seed: terraform deploy.sh)."""
+"""1.1.1 The host is the VPS that was declared: Debian 13, its CPUs, memory and disk (before: terraform deploy.sh)."""
 
 from mailhost_sls import task
 

@@ -1,5 +1,5 @@
 #!py
-"""1.3.4 sshd answers on the VPN addresses only, from the boot on (seed: configure_ssh_vpn_only)."""
+"""1.3.4 sshd answers on the VPN addresses only, from the boot on (before: configure_ssh_vpn_only)."""
 
 import mailhost_vpn
 from mailhost_sls import state, task

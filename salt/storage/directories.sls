@@ -1,5 +1,5 @@
 #!py
-"""1.4.1 The directories of mail, databases and Compose projects are there (seed: create_mail_directories)."""
+"""1.4.1 The directories of mail, databases and Compose projects are there (before: create_mail_directories)."""
 
 import mailhost_storage
 from mailhost_sls import state, task

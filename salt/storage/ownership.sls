@@ -1,5 +1,5 @@
 #!py
-"""1.4.2 Mail is vmail's, databases are the container's user's (seed: configure_directory_permissions)."""
+"""1.4.2 Mail is vmail's, databases are the container's user's (before: configure_directory_permissions)."""
 
 import mailhost_storage
 from mailhost_sls import state, task

@@ -1,5 +1,5 @@
 #!py
-"""1.4.3 Disk quotas for mail are one command, or on if asked for (seed: prepare_disk_quotas)."""
+"""1.4.3 Disk quotas for mail are one command, or on if asked for (before: prepare_disk_quotas)."""
 
 from mailhost_sls import state, task
 

@@ -1,5 +1,5 @@
 #!py
-"""1.3.2 The WireGuard tunnel is up, and nothing leads to the VPN but the tunnel (seed: install_wireguard)."""
+"""1.3.2 The WireGuard tunnel is up, and nothing leads to the VPN but the tunnel (before: install_wireguard)."""
 
 import mailhost_vpn
 from mailhost_sls import state, task

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,7 @@ def tasks() -> str:
         "# The tasks",
         "",
         "Made from `_utils/mailhost_registry.py` by `make docs`. What holds now: `salt-ssh mail state.apply status`.",
+        "The last column is the step of the automation that this tree replaces; that is not in here.",
         "",
         "| task | title | needs | state file | proof | did it before |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -110,4 +112,6 @@ def _value(field: Any) -> str:
 
 
 def _scalar(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(r"\d\d:\d\d", value):
+        return f'"{value}"'  # YAML 1.1 reads 14:00 as a number, 840
     return str(value).lower() if isinstance(value, bool) else str(value)

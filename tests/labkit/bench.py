@@ -1,4 +1,4 @@
-"""`make bench`: what a run with nothing to do costs, against the floor, as ratios within one session.
+"""`make bench`: what a run with nothing to do costs, against the floor, as ratios within one run.
 
 The floor is what no tool can go below: `ssh host true`, and one Python script over ssh that reads what the run reads.
 Absolute numbers mean nothing on another machine; ratios do.

@@ -1,6 +1,6 @@
 """`make bench-db`: what backup, restore and drill of a 1 GB database take, and what archiving costs; into the document.
 
-Seconds are those of one machine in one session, and so is throughput: what can be compared are the ratios.
+Seconds are those of one machine in one run, and so is throughput: what can be compared are the ratios.
 """
 
 from __future__ import annotations

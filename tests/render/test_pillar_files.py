@@ -107,6 +107,10 @@ def test_secrets_are_made_and_read_as_the_page_says(checkout: Checkout) -> None:
     (checkout.directory / "pillar/prod/encrypted.sls").write_text(text)
     assert compiled(checkout)["access"]["admin"]["password_hash"] == HASH
     assert compiled(checkout, "pillarenv=dev")["access"]["admin"]["password_hash"] is None
+    key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"
+    block = subprocess.run(["make", "-s", "secret"], input=f"{key}\n", **typed).stdout  # type: ignore[call-overload]
+    decrypt = ["gpg", "--homedir", ".salt/gpg", "--quiet", "--decrypt"]
+    assert subprocess.run(decrypt, input=block, **typed).stdout == key  # type: ignore[call-overload]
     again = subprocess.run(["make", "secrets-key"], **{**typed, "check": False})  # type: ignore[call-overload]
     assert again.returncode != 0
     assert "is there already" in again.stdout

@@ -32,9 +32,20 @@ def test_vpn_before_public_admin_before_root() -> None:
     ]
 
 
-def test_a_port_and_user_of_the_roster_are_the_only_ones_tried_in_public() -> None:
-    host = Host("mail", ("203.0.113.5",), "prod", port=2200, user="linuxuser")
-    assert ways(host)[2:] == ["linuxuser@203.0.113.5:2200 (public)"]
+@pytest.mark.parametrize(
+    ("named", "tried"),
+    [
+        ({"port": 2200}, ["ada@203.0.113.5:2200", "root@203.0.113.5:2200", "ada@203.0.113.5:2288"]),
+        ({"user": "eve"}, ["eve@203.0.113.5:2288", "eve@203.0.113.5:22", "ada@203.0.113.5:2288"]),
+        ({"port": 2200, "user": "eve"}, ["eve@203.0.113.5:2200", "ada@203.0.113.5:2288"]),
+        ({"port": 2288, "user": "ada"}, ["ada@203.0.113.5:2288"]),
+    ],
+)
+def test_a_port_and_user_of_the_roster_come_before_the_only_way_into_a_finished_host(
+    named: dict[str, Any], tried: list[str]
+) -> None:
+    host = Host("mail", ("203.0.113.5",), "prod", **named)
+    assert ways(host)[2:] == [f"{way} (public)" for way in tried]
 
 
 def test_an_entry_of_the_roster() -> None:
