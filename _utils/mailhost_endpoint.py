@@ -99,7 +99,7 @@ def candidates(host: Host, pillar: Mapping[str, Any]) -> list[Endpoint]:
     """Return the ways into a host, the one of the finished host first: VPN before public, admin before root.
 
     A port or user that the roster names says how a host that is not finished is entered: it takes the place of what is
-    tried on the public side otherwise. A finished one lets in the admin alone, on ``ssh.port``: that is tried last then.
+    tried on the public side otherwise. A finished one lets in the admin alone, on ``ssh.port``: tried last then.
     Root is tried only on port 22 or that one: no state of ours ever leaves it open on another.
     """
     admin = pillar["access"]["admin"]["name"]
