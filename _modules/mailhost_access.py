@@ -81,8 +81,8 @@ def came_in_as():
 def login_evidence(name, keys):
     """Return what proves that an account can log in by one of these keys and use sudo, "" when nothing does.
 
-    This very run counts when it came in that way. Else the journal since the keys were last changed: a login by key,
-    and a sudo after it.
+    This very run counts when it came in that way after the keys were last changed. Else the journal since then: a login
+    by key, and a sudo after it.
 
     name, keys
         The account and its public keys.
@@ -93,12 +93,14 @@ def login_evidence(name, keys):
 
         salt-ssh mail mailhost_access.login_evidence phalkonadmin '["ssh-ed25519 AAAA…"]'
     """
-    if came_in_as() == name and os.environ.get("SUDO_USER") == name and os.getuid() == 0:
-        return f"this run came in as {name} and became root by sudo"
     try:
         since = os.stat(f"{pwd.getpwnam(name).pw_dir}/.ssh/authorized_keys").st_mtime
     except (KeyError, FileNotFoundError):
         return ""
+    login = mailhost_guard.session()
+    by_sudo = os.environ.get("SUDO_USER") == name and os.getuid() == 0
+    if login and login["user"] == name and by_sudo and mailhost_guard.moment(login["began"]) > since:
+        return f"this run came in as {name} and became root by sudo"
     journal = __salt__["mailhost_run.program"](
         ["journalctl", "-q", "-o", "json", "--since", f"@{since:.6f}", "-t", "sshd-session", "-t", "sshd", "-t", "sudo"]
     )

@@ -5,6 +5,8 @@ import os
 import pathlib
 import re
 
+from salt.exceptions import CommandExecutionError
+
 import mailhost_chains
 import mailhost_docker
 import mailhost_firewall
@@ -106,6 +108,8 @@ def let_in(port, protocol, comment, interface=""):
 
     For states that move a service before the firewall's own state runs: a provider's image may come with ufw on.
 
+    Raises CommandExecutionError when ufw is enabled and stopped without such a rule.
+
     port, protocol, interface
         What to let in; interface "" is any.
     comment
@@ -124,7 +128,11 @@ def let_in(port, protocol, comment, interface=""):
     if all(mailhost_ufw.admits(texts[path], protocol, port, interface) for path in mailhost_firewall.RULES.values()):
         return False
     if not mailhost_iptables.started(4, _saved(SAVE[4])):
-        return False  # it was stopped: it keeps nobody out, and takes no rule
+        # It takes no rule now, and would keep people out from its next start on.
+        raise CommandExecutionError(
+            f"ufw: is enabled, stopped, and without a rule for port {port}/{protocol}: `systemctl start ufw` or "
+            "`ufw disable`, and apply again"
+        )
     if __opts__["test"]:
         mailhost_forecast.note(__context__, "ufw rules", rule.line(), True)
         if any(other.place == rule.place for text in texts.values() for other in mailhost_ufw.parse(text)):

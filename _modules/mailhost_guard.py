@@ -46,23 +46,28 @@ def commit(what, paths, change, login, units=()):
     seconds = 60 * __pillar__["access"]["confirm_minutes"]
     try:
         entry = mailhost_guard.arm(what, paths, units, login, seconds)
-    except mailhost_guard.GuardError as error:
-        raise CommandExecutionError(str(error)) from None
+    except (mailhost_guard.GuardError, OSError) as error:
+        raise CommandExecutionError(f"{what}: not done: {error}") from None
     __salt__["mailhost_lock.tell"](
         note=f"{what}: armed, goes back in {seconds // 60} min unless a new login confirms it"
     )
     try:
         change()
-    except Exception:
-        __salt__["mailhost_lock.tell"](note=mailhost_guard.revert())
+        mailhost_guard.changed(entry["token"])
+    except mailhost_guard.GuardError as error:
         mailhost_guard.forget_reverted()
+        raise CommandExecutionError(f"{what}: {error}") from None
+    except Exception:
+        __salt__["mailhost_lock.tell"](note=_back())
         raise
-    mailhost_guard.changed()
     until = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < until:
         __salt__["mailhost_lock.tell"](confirm={**login, "token": entry["token"]})
         time.sleep(1)
         if mailhost_guard.armed() is None:
+            if mailhost_guard.reverted():
+                mailhost_guard.forget_reverted()
+                raise CommandExecutionError(f"{what}: went back before it was confirmed")
             __salt__["mailhost_lock.tell"](note=f"{what}: confirmed by a new login")
             return
     raise CommandExecutionError(f"{what}: {mailhost_guard.goes_back(entry)}")
@@ -85,9 +90,7 @@ def settle():
     """
     entry = mailhost_guard.armed()
     if entry and entry["changed"] is None:
-        said = mailhost_guard.revert()
-        mailhost_guard.forget_reverted()
-        return f"{said}: the run that made the change ended in the middle of it"
+        return f"{_back()}: the run that made the change ended in the middle of it"
     if entry:
         return __salt__["mailhost_access.confirm"]()
     if gone := mailhost_guard.reverted():
@@ -108,6 +111,18 @@ def status():
     """
     entry = mailhost_guard.armed()
     return f"{entry['what']}: {mailhost_guard.goes_back(entry)}" if entry else ""
+
+
+def _back():
+    """Let what is armed go back now; return what to tell of it."""
+    try:
+        said = mailhost_guard.revert()
+    except (mailhost_guard.GuardError, OSError) as error:
+        if mailhost_guard.armed():
+            raise CommandExecutionError(str(error)) from None
+        said = "it went back when its time was over"
+    mailhost_guard.forget_reverted()
+    return said
 
 
 def _refuse_hopeless(what, login):

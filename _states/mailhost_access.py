@@ -17,6 +17,8 @@ WAIT_SECONDS = 30
 def authorized_keys(name, keys):
     """Let exactly these keys open an account; strays are removed and named.
 
+    A run that came in by that account changes them as what goes back unless a new login by one of them comes in.
+
     name, keys
         The account and its public keys, as lines of authorized_keys(5) without options.
     """
@@ -38,13 +40,20 @@ def authorized_keys(name, keys):
                 "old": f"{found['user']}:{found['group']} {found['mode']}",
                 "new": f"{name}:{name} {mode}",
             }
-    return outcome(
-        (__opts__, __context__),
-        name,
-        changes,
-        lambda: __salt__["mailhost_access.set_keys"](name, mailhost_access.authorized_keys(keys)),
-        "; ".join(map(mailhost_access.fingerprint, keys)),
-    )
+
+    def put():
+        __salt__["mailhost_access.set_keys"](name, mailhost_access.authorized_keys(keys))
+
+    def act():
+        way = __salt__["mailhost_sshd.way_in"]()
+        if __salt__["mailhost_access.came_in_as"]() != name:
+            put()
+            return
+        # The account may be the only way in: keys that open it no more go back.
+        login = {"user": name, "addresses": [way["address"]], "port": way["port"]}
+        __salt__["mailhost_guard.commit"](f"the keys of {name}", [f"{users[name]['home']}/.ssh"], put, login)
+
+    return outcome((__opts__, __context__), name, changes, act, "; ".join(map(mailhost_access.fingerprint, keys)))
 
 
 @explained

@@ -34,6 +34,8 @@ def tunnel(name, vpn):
             raise CommandExecutionError(f"vpn.peers.{peer}.public_key: is the host's own")
     key, source = mailhost_vpn.choose_key(vpn, found["file"].get("text"), found["device"])
     changes = mailhost_vpn.plan({"vpn": vpn, "private_key": key, "source": source}, found)
+    if found["link"]:
+        _refuse_deaf(vpn, found["link"])
     if changes and key and __opts__["test"]:
         __salt__["mailhost_vpn.tried"](interface, mailhost_vpn.configuration(vpn, key))
     if changes and __opts__["test"]:
@@ -43,17 +45,35 @@ def tunnel(name, vpn):
         __salt__["mailhost_firewall.let_in"](vpn["port"], "udp", "WireGuard")
         text = mailhost_vpn.configuration(vpn, key or __salt__["mailhost_vpn.make_key"]())
         __salt__["mailhost_vpn.tried"](interface, text)
-        _guarded(vpn, lambda: __salt__["mailhost_vpn.apply"](vpn, text, changes))
+        _guarded(vpn, found["link"], lambda: __salt__["mailhost_vpn.apply"](vpn, text, changes))
 
     already = f"{interface} is up, public key {found['device'] and found['device']['public_key']}"
     return outcome((__opts__, __context__), name, changes, act, already)
 
 
-def _guarded(vpn, change):
+def _refuse_deaf(vpn, link):
+    """Refuse to take away the addresses that sshd answers on, as long as it answers on no other."""
+    own, live = mailhost_vpn.bare(mailhost_vpn.addresses(vpn)), mailhost_vpn.bare(link["addresses"])
+    if not set(live) - set(own):
+        return
+    answers = {address for address, _ in __salt__["mailhost_sshd.listening"]()}
+    if answers and answers <= set(live) - set(own):
+        raise CommandExecutionError(
+            f"vpn.address: sshd answers on {', '.join(sorted(answers))} only, which {vpn['interface']} would lose; "
+            "remove /etc/ssh/sshd_config.d/00-mailhost-listen.conf, `systemctl restart ssh`, and apply again"
+        )
+
+
+def _guarded(vpn, link, change):
     """Make a change of the tunnel; when this very run came in through it, as one that goes back unless confirmed."""
-    own = [address.split("/")[0] for address in mailhost_vpn.addresses(vpn)]
+    own = mailhost_vpn.bare(mailhost_vpn.addresses(vpn))
     login = mailhost_guard.session()
-    if login is None or login["address"] not in own:
+    if login is None and link:
+        # Its login has ended, and who knows by which way it came in.
+        raise CommandExecutionError(
+            f"{vpn['interface']}: is only changed by a run over ssh: nobody else can confirm it"
+        )
+    if login is None or login["address"] not in {*own, *mailhost_vpn.bare(link["addresses"] if link else [])}:
         change()
         return
     __salt__["mailhost_guard.commit"](

@@ -123,7 +123,7 @@ def arm(what: str, paths: Iterable[str], units: Iterable[str], login: dict[str, 
     entry = {
         "what": what,
         "paths": list(paths),
-        "units": {unit: {"active": _is("is-active", unit), "enabled": _is("is-enabled", unit)} for unit in units},
+        "units": {unit: {"active": _active(unit), "enabled": _is("is-enabled", unit)} for unit in units},
         "login": login,
         "token": secrets.token_hex(8),
         "changed": None,
@@ -136,8 +136,10 @@ def arm(what: str, paths: Iterable[str], units: Iterable[str], login: dict[str, 
     PROGRAM.with_suffix(".new").replace(PROGRAM)
     (UNITS / f"{NAME}.service").write_text(SERVICE, encoding="utf-8")
     (UNITS / f"{NAME}.timer").write_text(TIMER.format(seconds=seconds), encoding="utf-8")
+    # Who finds armed.json after a power cut must find all of the snapshot, and names reach a disk before contents.
+    os.sync()
     _write("armed.json", entry)
-    os.sync()  # a power cut from here on must find the snapshot and the timer on the disk
+    os.sync()  # a power cut from here on must find the timer on the disk
     _run("systemctl", "daemon-reload")
     _run("systemctl", "enable", "--quiet", f"{NAME}.timer")
     _run("systemctl", "restart", f"{NAME}.timer")
@@ -148,11 +150,19 @@ def arm(what: str, paths: Iterable[str], units: Iterable[str], login: dict[str, 
     return entry
 
 
-def changed() -> None:
-    """Note that the change has been made: only a login that began after this moment confirms it."""
+@_alone
+def changed(token: str) -> None:
+    """Note that the change has been made: only a login that began after this moment confirms it.
+
+    token
+        What ``arm`` returned.
+
+    Raises GuardError when that change has gone back already.
+    """
     entry = armed()
-    if entry:
-        _write("armed.json", {**entry, "changed": _now(), "boot": _boot()})
+    if entry is None or entry["token"] != token:
+        raise GuardError("it went back before it was made")
+    _write("armed.json", {**entry, "changed": _now(), "boot": _boot()})
 
 
 @_alone
@@ -234,15 +244,22 @@ def _session(user: str, pid: int, child: int) -> dict[str, Any] | None:
 def revert() -> str:
     """Put everything back as the snapshot has it, every step whatever the others do; return what it was.
 
-    What was changed is kept in /var/lib/mailhost/guard/failed. Raises GuardError when nothing is armed.
+    What was changed is kept in /var/lib/mailhost/guard/failed; the snapshot is kept when a step fails. Raises
+    GuardError when nothing is armed, or when there is no snapshot.
     """
     entry = armed()
     if entry is None:
         raise GuardError("nothing is armed")
+    if not (HOME / "snapshot").is_dir():
+        raise GuardError(
+            f"{entry['what']}: {HOME}/snapshot is gone, so nothing can be put back; see that people can log in, and "
+            f"remove {HOME}/armed.json"
+        )
     failed = HOME / "failed"
     shutil.rmtree(failed, ignore_errors=True)
-    failed.mkdir(mode=0o700)
-    steps: list[Callable[[], object]] = [functools.partial(_put_back, path, failed) for path in entry["paths"]]
+    steps: list[Callable[[], object]] = []
+    for path in entry["paths"]:
+        steps += [functools.partial(_keep, path, failed), functools.partial(_put_back, path)]
     steps.append(functools.partial(_run, "systemctl", "daemon-reload"))
     steps += [functools.partial(_unit_back, unit, was) for unit, was in entry["units"].items()]
     said = []
@@ -251,16 +268,27 @@ def revert() -> str:
             step()
         except (OSError, GuardError) as error:
             said.append(str(error))
+    kept = HOME.with_name(f"{HOME.name}.{time.strftime('%Y%m%dT%H%M%S')}")
+    if said:
+        said.append(f"what was there before is in {kept}")
+    os.sync()  # what went back must be on the disk before the snapshot is let go
     _write("reverted.json", {"what": entry["what"], "when": time.time(), "trouble": said})
+    if said:
+        (HOME / "armed.json").unlink()
+        (HOME / "snapshot").rename(kept)
     _disarm()
     return f"{entry['what']}: was not confirmed, everything is as it was" + "".join(f"; {words}" for words in said)
 
 
-def _put_back(path: str, failed: pathlib.Path) -> None:
-    """Let one path be as in the snapshot, and keep what is there now."""
-    kept, there = HOME / "snapshot" / path.lstrip("/"), pathlib.Path(path)
-    if os.path.lexists(there):
+def _keep(path: str, failed: pathlib.Path) -> None:
+    """Keep what is there now of a path."""
+    if os.path.lexists(path):
         _copy(path, failed)
+
+
+def _put_back(path: str) -> None:
+    """Let one path be as in the snapshot."""
+    kept, there = HOME / "snapshot" / path.lstrip("/"), pathlib.Path(path)
     _remove_new(there, kept)
     if os.path.lexists(kept):
         # In place: a directory may be a mount point, and what reads it must never find it gone.
@@ -296,18 +324,34 @@ def _unit_back(unit: str, was: dict[str, bool]) -> None:
         pathlib.Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     if _is("is-enabled", unit) != was["enabled"]:
         _run("systemctl", "enable" if was["enabled"] else "disable", "--quiet", unit)
-    if was["active"]:
-        subprocess.run(["systemctl", "reset-failed", unit], capture_output=True, check=False)
-        _run("systemctl", "restart", unit)
-    else:
-        _run("systemctl", "stop", unit)
-    if unit == "ufw.service":
-        # Its unit's start and stop do nothing when ufw is already as its files say; ufw itself reads them.
-        enabled = "ENABLED=yes" in pathlib.Path("/etc/ufw/ufw.conf").read_text(encoding="utf-8")
+    try:
+        if was["active"]:
+            subprocess.run(["systemctl", "reset-failed", unit], capture_output=True, check=False)
+            _run("systemctl", "restart", unit)
+        else:
+            _run("systemctl", "stop", unit)
+    finally:
+        if unit == "ufw.service":
+            _ufw_back(was["active"])
+
+
+def _ufw_back(was_active: bool) -> None:
+    """Let the kernel have ufw's rules as its files say, which the start and stop of its unit do not always do.
+
+    Rules that do not load must not stay half: without ufw everybody gets in.
+    """
+    conf = pathlib.Path("/etc/ufw/ufw.conf")
+    enabled = conf.exists() and "ENABLED=yes" in conf.read_text(encoding="utf-8")
+    tries = [["ufw", "reload"]] if enabled and was_active else []
+    # Enabled and stopped: its command would start it, or write into its file that it is not enabled.
+    tries += [] if enabled and not was_active else [["ufw", "--force", "disable"]]
+    for argv in [*tries, ["/usr/lib/ufw/ufw-init", "force-stop"]]:
         try:
-            _run("ufw", *(["reload"] if enabled else ["--force", "disable"]))
-        except GuardError:
-            _run("ufw", "--force", "disable")
+            _run(*argv)
+            return
+        except GuardError as error:
+            said = error
+    raise said
 
 
 def _disarm() -> None:
@@ -356,6 +400,21 @@ def _run(*argv: str) -> None:
 def _is(question: str, unit: str) -> bool:
     """Ask systemctl is-active or is-enabled of a unit; one that does not exist is neither."""
     return subprocess.run(["systemctl", question, "--quiet", unit], capture_output=True, check=False).returncode == 0
+
+
+def _active(unit: str) -> bool:
+    """Return whether a unit runs; ufw, which people also switch by its own command, when the kernel has its rules."""
+    if unit == "ufw.service":
+        if not shutil.which("iptables"):
+            return False
+        chain = ["iptables", "-n", "-L", "ufw-user-input"]
+        return subprocess.run(chain, capture_output=True, check=False).returncode == 0
+    return _is("is-active", unit)
+
+
+def moment(since_boot: float) -> float:
+    """Return a moment given in seconds since boot, as a login's is, in seconds since 1970."""
+    return time.time() - _now() + since_boot
 
 
 def _now() -> float:

@@ -35,6 +35,11 @@ def addresses(vpn: Mapping[str, Any]) -> list[str]:
     return [address for address in (vpn["address"], vpn["address6"]) if address]
 
 
+def bare(own: Iterable[str]) -> list[str]:
+    """Return addresses without their prefix lengths."""
+    return [address.split("/")[0] for address in own]
+
+
 def networks(own: Iterable[str]) -> list[str]:
     """Return the networks of addresses with prefix lengths."""
     return [str(ipaddress.ip_interface(address).network) for address in own]

@@ -10,7 +10,7 @@ def run():
     vpn, ssh = __pillar__["vpn"], __pillar__["ssh"]
     admin = __pillar__["access"]["admin"]["name"]
     unit = "/etc/systemd/system/ssh.service.d/mailhost-vpn.conf"
-    addresses = [address.split("/")[0] for address in mailhost_vpn.addresses(vpn)]
+    addresses = mailhost_vpn.bare(mailhost_vpn.addresses(vpn))
     bind = {"net.ipv4.ip_nonlocal_bind": "1", "net.ipv6.ip_nonlocal_bind": "1"}
     context = {"interface": vpn["interface"], "addresses": addresses, "port": ssh["port"], "admin": admin}
     return task(

@@ -136,6 +136,30 @@ def test_an_address_that_is_not_there_goes_back_at_once(entered: Host, checkout:
     assert entered.run(["test", "-e", DROP_IN], check=False).returncode == 1
 
 
+def test_keys_that_nobody_logs_in_with_go_back(entered: Host, checkout: Checkout) -> None:
+    """The run came in by a key that it takes away: its own login says nothing of the new one."""
+    file = f"/home/{ADMIN}/.ssh/authorized_keys"
+    before = entered.read(file)
+    stranger = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEv8xVcPYvL3mrHqVTP8cXwCPHTkaPWo7SSMQW6TjTQm mallory"
+    checkout.pillar({**Checkout.good_pillar(entered), "access": {"admin": {"ssh_keys": [stranger]}}})
+    run = checkout.apply("access.ssh_proven")
+    assert run.returncode != 0
+    assert f"the keys of {ADMIN}: it goes back at" in run.failed[f"{ADMIN} logs in with the declared keys only"]
+    assert not admin_gets_in(entered)
+    timer_fires(entered)
+    assert entered.read(file) == before
+    assert admin_gets_in(entered)
+    # One that the workstation has is confirmed, beside the stranger's.
+    keys = [Checkout.public_key(entered), stranger]
+    checkout.pillar({**Checkout.good_pillar(entered), "access": {"admin": {"ssh_keys": keys}}})
+    run = checkout.apply("access.ssh_proven")
+    assert run.returncode == 0, run.result
+    assert f"the keys of {ADMIN}: confirmed by a new login" in run.stderr
+    assert run.marks["1.2.5"] == "[x]"
+    assert nothing_is_armed(entered)
+    assert checkout.apply("access.ssh_proven").changed == {}
+
+
 def test_an_admin_without_a_key_stops_the_change(entered: Host, checkout: Checkout) -> None:
     """The keys are put right before the change in a run of ours, so this asks the guard itself."""
     scratch(checkout, "mailhost_sshd.settings", declared=[["MaxAuthTries", "3"]], admin="games")

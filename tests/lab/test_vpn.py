@@ -235,6 +235,20 @@ def test_addresses_and_mtu_change_by_a_restart(tunnelled: Host, tree: Checkout, 
     assert "mtu 1380" in tunnelled.run(["ip", "link", "show", "wg0"]).stdout
 
 
+def test_the_only_addresses_of_sshd_are_not_taken_away(tunnelled: Host, tree: Checkout, laptop: Peer) -> None:
+    connect(tree, laptop)
+    drop_in = "/etc/ssh/sshd_config.d/00-mailhost-listen.conf"
+    tunnelled.put(f"ListenAddress {HERE}\nListenAddress {HERE6}\n", drop_in)
+    tunnelled.run(["systemctl", "restart", "ssh"])
+    tree.pillar(pillar(tunnelled, laptop, address="10.100.0.26/24", address6="fd00:100::26/64"))
+    tree.roster({"mail": tree.entry(tunnelled, host=[HERE])})
+    for test in (True, False):
+        run = tree.apply("vpn.tunnel", test=test, inside=laptop.namespace)
+        assert run.returncode != 0
+        assert run.failed["wg0 is up"].startswith(f"vpn.address: sshd answers on {HERE}, {HERE6} only, which wg0 would")
+    assert laptop.reaches(HERE)
+
+
 def test_a_change_that_cuts_off_the_run_itself_goes_back(tunnelled: Host, tree: Checkout, laptop: Peer) -> None:
     connect(tree, laptop)
     other = run(["wg", "pubkey"], input=run(["wg", "genkey"]).stdout).stdout.strip()

@@ -1,12 +1,15 @@
 """Which login confirms a change of access, and what the host may ask of the workstation."""
 
 import importlib.util
+import json
+import shutil
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from salt.exceptions import CommandExecutionError
 
 import mailhost_guard
 import mailhost_progress
@@ -98,7 +101,8 @@ def test_going_back_removes_what_is_new_and_restores_what_was(tmp_path: Path, mo
     }.items():
         path.write_text(text)
     (kept / "link").symlink_to("d")
-    mailhost_guard._put_back(str(live), failed)
+    mailhost_guard._keep(str(live), failed)
+    mailhost_guard._put_back(str(live))
     found = {str(path.relative_to(live)): path.read_text() for path in live.rglob("*") if path.is_file()}
     assert found == {"d/changed": "old", "d/removed": "old", "was_file": "old"}
     assert (live / "link").is_symlink()
@@ -108,10 +112,95 @@ def test_going_back_removes_what_is_new_and_restores_what_was(tmp_path: Path, mo
 def test_what_was_not_there_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mailhost_guard, "HOME", tmp_path / "home")
     (tmp_path / "file").write_text("new")
-    (tmp_path / "failed").mkdir()
-    mailhost_guard._put_back(str(tmp_path / "file"), tmp_path / "failed")
-    mailhost_guard._put_back(str(tmp_path / "never"), tmp_path / "failed")
+    mailhost_guard._put_back(str(tmp_path / "file"))
+    mailhost_guard._put_back(str(tmp_path / "never"))
     assert not (tmp_path / "file").exists()
+
+
+@pytest.fixture
+def armed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A change of the file ``there`` that is armed, as the guard keeps it; no systemd listens."""
+    home, there = tmp_path / "guard", tmp_path / "there"
+    snapshot = home / "snapshot" / str(there).lstrip("/")
+    snapshot.parent.mkdir(parents=True)
+    snapshot.write_text("old")
+    there.write_text("new")
+    (home / "armed.json").write_text(json.dumps({**ARMED, "token": "t", "paths": [str(there)], "units": {}}))
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "systemctl").symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setattr(mailhost_guard, "HOME", home)
+    monkeypatch.setattr(mailhost_guard, "UNITS", tmp_path / "units")
+    return there
+
+
+def test_what_went_back_is_told_and_its_snapshot_is_let_go(armed: Path) -> None:
+    assert mailhost_guard.revert() == "sshd: was not confirmed, everything is as it was"
+    assert armed.read_text() == "old"
+    assert mailhost_guard.armed() is None
+    assert (mailhost_guard.reverted() or {})["what"] == "sshd"
+    assert list(mailhost_guard.HOME.parent.glob("guard*/snapshot")) == []
+    with pytest.raises(mailhost_guard.GuardError, match="went back before it was made"):
+        mailhost_guard.changed("t")
+
+
+def test_without_a_snapshot_nothing_is_touched(armed: Path) -> None:
+    shutil.rmtree(mailhost_guard.HOME / "snapshot")
+    with pytest.raises(mailhost_guard.GuardError, match="snapshot is gone, so nothing can be put back"):
+        mailhost_guard.revert()
+    assert armed.read_text() == "new"
+    assert mailhost_guard.armed()
+
+
+def test_a_snapshot_that_does_not_go_back_is_kept(armed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: str) -> None:
+        raise OSError(28, "No space left on device", path)
+
+    monkeypatch.setattr(mailhost_guard, "_put_back", full)
+    said = mailhost_guard.revert()
+    assert "No space left on device" in said
+    (kept,) = mailhost_guard.HOME.parent.glob("guard.*T*")
+    assert str(kept) in said
+    assert (kept / str(armed).lstrip("/")).read_text() == "old"
+
+
+def _module(**given: Any) -> Any:
+    """Return the execution module as Salt would load it, with these names in it."""
+    spec = importlib.util.spec_from_file_location("guard_module", ROOT / "_modules/mailhost_guard.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    vars(module).update(given)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [("made", "sshd: it went back before it was made"), ("waits", "sshd: went back before it was confirmed")],
+)
+def test_what_went_back_meanwhile_is_not_confirmed(
+    armed: Path, monkeypatch: pytest.MonkeyPatch, when: str, said: str
+) -> None:
+    notes: list[str] = []
+
+    def tell(note: str = "", confirm: Any = None) -> None:
+        notes.append(note)
+        if confirm:
+            mailhost_guard.revert()
+
+    module = _module(
+        __salt__={"mailhost_lock.tell": tell},
+        __pillar__={"access": {"confirm_minutes": 10}},
+        _refuse_hopeless=lambda what, login: None,
+    )
+    monkeypatch.setattr(mailhost_guard, "arm", lambda *_: {**ARMED, "token": "t", "until": 0})
+    with pytest.raises(CommandExecutionError, match=said):
+        module.commit("sshd", [], mailhost_guard.revert if when == "made" else lambda: None, ARMED["login"])
+    assert armed.read_text() == "old"
+    assert not [note for note in notes if "confirmed by" in note]
+    assert mailhost_guard.reverted() is None
 
 
 @pytest.mark.parametrize(
@@ -129,12 +218,7 @@ def test_what_was_not_there_is_removed(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_run_begins_with_what_the_one_before_left(
     monkeypatch: pytest.MonkeyPatch, armed: dict[str, Any] | None, gone: list[str], said: str
 ) -> None:
-    spec = importlib.util.spec_from_file_location("guard_module", ROOT / "_modules/mailhost_guard.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    vars(module).update(__salt__={"mailhost_access.confirm": lambda: "sshd: confirmed"})
+    module = _module(__salt__={"mailhost_access.confirm": lambda: "sshd: confirmed"})
     done: list[str] = []
     monkeypatch.setattr(mailhost_guard, "armed", lambda: armed)
     monkeypatch.setattr(mailhost_guard, "reverted", lambda: None)
