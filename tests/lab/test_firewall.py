@@ -177,10 +177,15 @@ def test_a_firewall_that_would_keep_everybody_out_is_refused(firewalled: Host, c
     assert firewalled.run(["ufw", "status"]).stdout == "Status: inactive\n"
 
 
-def test_a_firewall_that_keeps_the_operator_out_goes_back(firewalled: Host, checkout: Checkout) -> None:
+@pytest.mark.parametrize(
+    ("off", "enabled"), [("ufw --force disable", "no"), ("systemctl restart ufw; systemctl stop ufw", "yes")]
+)
+def test_a_firewall_that_keeps_the_operator_out_goes_back(
+    firewalled: Host, checkout: Checkout, off: str, enabled: str
+) -> None:
     """A rule against the operator's own address: only a login that fails can tell."""
     gateway = firewalled.ipv4.rpartition(".")[0] + ".1"
-    firewalled.run(["bash", "-euc", f"ufw --force disable; ufw insert 1 deny from {gateway}"])
+    firewalled.run(["bash", "-euc", f"ufw insert 1 deny from {gateway}; {off}"])
     process = checkout.start("mail", "state.apply", SLS, "--out=json")
     run = Checkout.read(Checkout.finish(process, 0))
     assert run.returncode != 0
@@ -188,7 +193,20 @@ def test_a_firewall_that_keeps_the_operator_out_goes_back(firewalled: Host, chec
     assert firewalled.ssh(["true"], user="phalkonadmin", port=2288, check=False).returncode != 0
     firewalled.run(["systemctl", "start", "mailhost-guard.service"])  # what the timer does when its time has come
     assert firewalled.run(["ufw", "status"]).stdout == "Status: inactive\n"
+    assert f"\nENABLED={enabled}\n" in firewalled.read("/etc/ufw/ufw.conf")
     assert firewalled.ssh(["true"], user="phalkonadmin", port=2288).returncode == 0
+
+
+def test_sshd_does_not_move_behind_a_firewall_that_is_enabled_and_stopped(entered: Host, checkout: Checkout) -> None:
+    """It would keep the new port out from its next start on."""
+    switch_on(entered, "allow 22")
+    entered.run(["sh", "-euc", "systemctl restart ufw; systemctl stop ufw"])
+    checkout.pillar({**Checkout.good_pillar(entered), "hardening": {"profile": "basic"}})
+    for test in (True, False):
+        run = checkout.apply("hardening.baseline", test=test)
+        assert run.returncode != 0
+        assert [said for said in run.failed.values() if said.startswith("ufw: is enabled, stopped, and without a rule")]
+    assert entered.ssh(["true"], user="phalkonadmin").returncode == 0
 
 
 def test_the_run_is_never_limited(firewalled: Host) -> None:
