@@ -250,9 +250,9 @@ def test_the_api_key_of_the_pillar_is_the_workstation_s_alone(fresh: Host, check
         with Provider() as provider:
             env = provider.environment()
             del env["VULTR_API_KEY"]
-            known = checkout.local("state.apply", "instance", "test=True", env=env)
-            assert known.returncode != 0
-            assert "Vultr has no instance mail-dev: give another HOST=" in known.stdout, known
+            there = checkout.local("state.apply", "instance", "test=True", env=env)
+            assert there.returncode != 0, there
+            assert "Vultr has no instance mail-dev: give another HOST=" in there.stdout, there
             checkout.roster({"mail": {}})
             dry = checkout.local("state.apply", "instance", "test=True", "-l", "debug", env=env)
             assert dry.returncode == 0, dry
