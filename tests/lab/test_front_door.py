@@ -105,12 +105,9 @@ def test_misspelt_function(entered: Host, checkout: Checkout, shown: Shown) -> N
     ("words", "sentence"),
     [
         (["TEST=True"], "TEST: no such argument; write test=True"),
-        (["test=ture"], "test: 'ture' is neither True nor False"),
-        (["access.sudo", "pilarenv=dev"], "pilarenv: no such argument here; there are exclude, mods, pillar"),
-        (["exclude=access.sudo"], "exclude: no such argument here; there are pillar, pillarenv, saltenv, test"),
-        (["a", 'pillar={"firewall": {"rules": [{"port": 25}]}}'], "firewall.rules: rule 1: from: is missing"),
+        (['pillar={"firewall": {"rules": [{"port": 25}]}}'], "firewall.rules: rule 1: from: is missing"),
     ],
-)  # fmt: skip
+)
 def test_misspelt_argument(entered: Host, checkout: Checkout, shown: Shown, words: list[str], sentence: str) -> None:
     result = checkout.salt("mail", "state.apply", *words)
     shown(f"misspelt argument: {' '.join(words)}", result)
