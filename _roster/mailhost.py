@@ -25,7 +25,8 @@ _FOUND = {}
 def targets(tgt, tgt_type="glob", **kwargs):
     """Return Salt's connection data for each host of the roster that ``tgt`` matches.
 
-    Raises SaltClientError when the roster cannot be used, no host matches, or the only host asked for does not answer.
+    Raises SaltClientError when the roster cannot be used, no host matches, a name of a list is no host, or the only
+    host asked for does not answer.
     """
     mailhost_interrupt.end_honestly()
     root = pathlib.Path.cwd()
@@ -36,8 +37,12 @@ def targets(tgt, tgt_type="glob", **kwargs):
     wanted = __utils__["roster_matcher.targets"](
         {host_id: {"host": host_id} for host_id in hosts}, tgt, tgt_type, "ipv4"
     )
-    if not wanted:
-        raise SaltClientError(f"{tgt}: no such host in etc/salt/roster; there are {', '.join(sorted(hosts)) or 'none'}")
+    missing = []
+    if tgt_type == "list":  # Salt leaves out what matches nothing, without a word
+        missing = [name for name in (tgt.split(",") if isinstance(tgt, str) else tgt) if name and name not in wanted]
+    if missing or not wanted:
+        there = ", ".join(sorted(hosts)) or "none"
+        raise SaltClientError(f"{', '.join(missing) or tgt}: no such host in etc/salt/roster; there are {there}")
     return {host_id: _target(root, hosts[host_id], alone=len(wanted) == 1) for host_id in wanted}
 
 

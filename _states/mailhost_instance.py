@@ -25,7 +25,7 @@ def present(name, host, provision, environment, ssh_keys, hostname=None):
     if wrong := mailhost_instance.refusals(want, seen):
         raise CommandExecutionError("; ".join(wrong))
     entry = mailhost_roster.made(__opts__["mailhost_roster"], host)
-    becomes = _known(host, environment, seen["instance"], entry)
+    becomes = _known(host, environment, want["label"], seen["instance"], entry)
     changes = mailhost_instance.plan(want, seen, entry, becomes)
 
     def act():
@@ -48,20 +48,28 @@ def absent(name, host, typed, provision, environment):
     """Destroy the instance with everything on it, and take it out of the roster.
 
     typed
-        What the operator typed as the host's name, twice: only then is it meant.
+        What the operator typed as the host's name, twice: only then is it meant. Where nothing but ``provision.label``
+        says which instance that is, the label is typed the second time.
     host, provision, environment
         As for ``present``.
     """
-    if list(typed) != [host, host]:
+    path = __opts__["mailhost_roster"]
+    entry, by_hand = mailhost_roster.made(path, host), mailhost_roster.written(path, host)
+    unknown = provision["label"] and not mailhost_instance.hosts({**entry, **by_hand})
+    confirm = provision["label"] if unknown else host
+    if list(typed) != [host, confirm]:
+        how = "the roster does not know it: type the label of its instance too" if unknown else "type its name twice"
         raise CommandExecutionError(
-            f"{host} is not destroyed: all its mail would go with it; type its name twice, HOST={host} CONFIRM={host}"
+            f"{host} is not destroyed: all its mail would go with it; {how}, HOST={host} CONFIRM={confirm}"
         )
     label = provision["label"] or f"{host}-{environment}"
     try:
         instance = mailhost_instance.mine(label, __salt__["mailhost_vultr.instances"]())
     except mailhost_instance.Unusable as error:
         raise CommandExecutionError(str(error)) from None
-    entry, changes = mailhost_roster.made(__opts__["mailhost_roster"], host), {}
+    if wrong := mailhost_instance.another(path, host, environment, label, instance, entry, by_hand):
+        raise CommandExecutionError(wrong)
+    changes = {}
     if instance:
         where = mailhost_instance.listed(mailhost_instance.addresses(instance)) or "no address yet"
         changes["instance"] = {"old": f"{label} ({instance['id']}), {where}", "new": None}
@@ -71,26 +79,32 @@ def absent(name, host, typed, provision, environment):
     def act():
         if instance:
             __salt__["mailhost_vultr.destroy"](instance["id"])
-        mailhost_roster.forget(__opts__["mailhost_roster"], host)
+        mailhost_roster.forget(path, host)
         __salt__["mailhost_contact.finish"](host)
 
     return outcome((__opts__, __context__), name, changes, act, f"there is no instance {label}")
 
 
-def _known(host, environment, instance, entry):
+def _known(host, environment, label, instance, entry):
     """Return what the roster must say of a host, None while it cannot be known.
 
-    Raises CommandExecutionError when the host is there and nobody here knows its host key.
+    Raises CommandExecutionError when the roster means another host by this name, and when the host is there and nobody
+    here knows its host key.
     """
+    path = __opts__["mailhost_roster"]
     addresses = mailhost_instance.addresses(instance) if instance else []
-    by_hand = mailhost_roster.written(__opts__["mailhost_roster"], host)
-    if instance and by_hand.get("host"):
-        said = by_hand["host"] if isinstance(by_hand["host"], list) else [by_hand["host"]]
-        if sorted(map(str, said)) != sorted(addresses):
-            raise CommandExecutionError(
-                f"{__opts__['mailhost_roster']}: {host}.host is {', '.join(map(str, said))}, and Vultr's instance has "
-                f"{', '.join(addresses)}: take the line out, the addresses are kept in {__opts__['mailhost_roster']}.d"
-            )
+    by_hand = mailhost_roster.written(path, host)
+    said = mailhost_instance.hosts(by_hand)
+    if instance and said and sorted(said) != sorted(addresses):
+        raise CommandExecutionError(
+            f"{path}: {host}.host is {', '.join(said)}, and Vultr's instance has {', '.join(addresses)}: take the line "
+            f"out, the addresses are kept in {path}.d"
+        )
+    wrong = mailhost_instance.another(path, host, environment, label, instance, entry, by_hand)
+    if not wrong and not instance:
+        wrong = mailhost_instance.second(path, host, label, entry, by_hand)
+    if wrong:
+        raise CommandExecutionError(wrong)
     if instance is None or __salt__["mailhost_contact.begun"](host):
         return None
     if not entry.get("host_key"):

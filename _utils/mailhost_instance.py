@@ -65,6 +65,58 @@ def mine(label: str, instances: Iterable[Found]) -> Found | None:
     return found[0] if found else None
 
 
+def another(
+    path: str, host: str, environment: str, label: str, instance: Found | None, made: Found, written: Found
+) -> str | None:
+    """Return why what the roster knows as this host cannot be Vultr's instance of this label, None when it can.
+
+    path
+        The roster's.
+    instance
+        The one of this label, None when there is none.
+    made, written
+        What was found out of the host, and what people wrote of it; either may be empty.
+    """
+    entry = {**made, **written}
+    if entry.get("environment", environment) != environment:
+        return (
+            f"{path}: {host} is of {entry['environment']}, and {environment} was asked for: give another HOST=, or "
+            f"ENV={entry['environment']}"
+        )
+    known = hosts(entry)
+    if not instance or not known or set(known) & set(addresses(instance)):
+        return None
+    return (
+        f"{path}: {host} is at {listed(known)}, and Vultr's instance {label} has "
+        f"{listed(addresses(instance)) or 'no address yet'}: give another HOST=, correct "
+        f"provision.label, or, if it is the same host, {forgetting(path, host, made)}"
+    )
+
+
+def second(path: str, host: str, label: str, made: Found, written: Found) -> str | None:
+    """Return why no instance is ordered: the roster knows the host already, and an order would take its place there.
+
+    Params as for ``another``.
+    """
+    if known := hosts({**made, **written}):
+        return (
+            f"{path}: {host} is at {listed(known)}, and Vultr has no instance {label}: give another HOST=, correct "
+            f"provision.label, or, if that host is gone, {forgetting(path, host, made)}"
+        )
+    return None
+
+
+def hosts(entry: Found) -> list[str]:
+    """Return the addresses of an entry of the roster, which people may write as one."""
+    said = entry.get("host") or []
+    return list(map(str, said if isinstance(said, list) else [said]))
+
+
+def forgetting(path: str, host: str, made: Found) -> str:
+    """Return how the roster comes to know no address of a host."""
+    return f"remove {path}.d/{host}" if made.get("host") else f"take {host}.host out of {path}"
+
+
 def refusals(want: Found, seen: Found) -> list[str]:
     """Return why the instance cannot be as wanted: names that Vultr does not have, and what a rebuild would take."""
     plans, found = seen["plans"], []

@@ -5,7 +5,6 @@ that is wrong at once, each sentence beginning with the path of the key.
 """
 
 import base64
-import binascii
 import contextlib
 import dataclasses
 import ipaddress
@@ -171,6 +170,9 @@ KEY_TYPES = (
 # As sshd's RequiredRSASize (control S05): a shorter key would open the host until the moment it is hardened.
 RSA_BITS = 3072
 
+# What Debian has for accounts that nobody logs in with, and programs that are over at once.
+NO_SHELLS = ("nologin", "false", "true", "sync", "halt", "shutdown")
+
 
 def public_key(value: Any) -> str:
     """Parse one public key as a line of authorized_keys(5) without options: type, base64, comment."""
@@ -182,13 +184,13 @@ def public_key(value: Any) -> str:
         raise Invalid(f"{value!r} is not a public key as in a file ending in .pub")
     try:
         blob = base64.b64decode(words[1], validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error, and of itself where a letter is not of ASCII
         raise Invalid(f"{value!r} is a damaged public key: its second word is not base64") from None
     # RFC 4253 section 6.6: the blob begins with the length of the type's name and the name.
     if blob[4 : 4 + int.from_bytes(blob[:4], "big")] != words[0].encode():
         raise Invalid(f"{value!r} is a damaged public key: its two halves do not belong together")
-    if words[0] == "ssh-rsa" and _rsa_bits(words) < RSA_BITS:
-        raise Invalid(f"{value!r} is an RSA key of less than {RSA_BITS} bits, which sshd will refuse: use ed25519")
+    if words[0] == "ssh-rsa":
+        _rsa_bits(words)
     return " ".join(words)
 
 
@@ -202,17 +204,33 @@ def _rsa_bits(words: list[str]) -> int:
     return key.key_size
 
 
+def login_key(value: Any) -> str:
+    """Parse one public key that may log in to the host."""
+    line = public_key(value)
+    if line.startswith("ssh-rsa ") and _rsa_bits(line.split()) < RSA_BITS:
+        raise Invalid(f"{value!r} is an RSA key of less than {RSA_BITS} bits, which sshd will refuse: use ed25519")
+    return line
+
+
 def public_keys(value: Any) -> tuple[str, ...]:
     """Parse the list of public keys that may log in; an empty one would lock everybody out."""
     if not isinstance(value, (list, tuple)):
         raise Invalid("is not a list of public keys")
     if not value:
         raise Invalid("is empty: put at least one public key in, or nobody can log in")
-    keys = tuple(map(public_key, value))
+    keys = tuple(map(login_key, value))
     blobs = [line.split()[1] for line in keys]
     if len(set(blobs)) != len(blobs):
         raise Invalid("names a key twice")
     return keys
+
+
+def shell(value: Any) -> str:
+    """Parse the path of a shell that people log in with."""
+    path = text_matching(r"/[\w./-]+", "the path of a shell")(value)
+    if path.rpartition("/")[2] in NO_SHELLS:
+        raise Invalid(f"{path} ends every login, and this is the one account that people log in with")
+    return path
 
 
 def password_hash(value: Any) -> str:
@@ -393,7 +411,7 @@ class Admin:
     )
     name: str = key(login_name, "login name of the admin", "phalkonadmin")
     uid: int = key(whole(1000, 59999, "a user id of Debian's range for people"), "user and group id of the admin", 1000)
-    shell: str = key(text_matching(r"/[\w./-]+", "the path of a shell"), "login shell of the admin", "/bin/bash")
+    shell: str = key(shell, "login shell of the admin", "/bin/bash")
     password_hash: str | None = key(
         optional(password_hash),
         "hash for the provider's console, from mkpasswd; null: the password is locked, keys only",

@@ -1,25 +1,68 @@
 """The front door: Salt's own state functions for salt-ssh, which follow the run and cannot end green when nothing ran.
 
-salt-ssh finds this module before its own of the same name. Salt's functions do the work; here the run is followed
-(which task, and logins that it asks for), and what comes back is judged: Salt exits 0 when the host got no states or
-when two runs met.
+salt-ssh finds this module before its own of the same name. Salt's functions do the work; here what was typed is looked
+at, the run is followed (which task, and logins that it asks for), and what comes back is judged: Salt exits 0 when the
+host got no states or when two runs met.
 """
+
+import functools
+import inspect
 
 import salt.client.ssh.wrapper.state as stock
 import salt.utils.functools
 from salt.client.ssh.wrapper import SSHCommandExecutionError
-from salt.defaults.exitcodes import EX_PILLAR_FAILURE, EX_STATE_FAILURE
+from salt.defaults.exitcodes import EX_PILLAR_FAILURE, EX_STATE_COMPILER_ERROR, EX_STATE_FAILURE
 
 import mailhost_follow
 import mailhost_pillar
+import mailhost_typed
 
 __func_alias__ = {"apply_": "apply"}
+
+# What Salt's functions that change a host read of the arguments that they do not name; None: they are the state's own.
+_PILLAR = {"pillar", "pillarenv"}
+_READ = {
+    "high": {*_PILLAR, "saltenv"},
+    "low": {"pillarenv"},
+    "single": None,
+    "sls_id": {*_PILLAR, "saltenv"},
+    "top": {*_PILLAR, "saltenv"},
+}
+
+
+def _checked(read):
+    """Return a decorator: the function refuses arguments that it has no use for, and gets its pillar= parsed."""
+
+    def decorate(function):
+        signature = inspect.signature(function)
+        known = None if read is None else {*signature.parameters, *read} - {"kwargs"}
+
+        @functools.wraps(function)
+        def checked(*args, **kwargs):
+            given = signature.bind(*args, **kwargs).arguments
+            unnamed = given.pop("kwargs", {})
+            if errors := mailhost_typed.refusals({**given, **unnamed}, known):
+                __context__["retcode"] = EX_STATE_COMPILER_ERROR
+                return errors
+            if "pillar" in kwargs:
+                try:
+                    kwargs["pillar"] = mailhost_typed.pillar(__pillar__.value(), kwargs["pillar"])
+                except mailhost_pillar.PillarErrors as error:
+                    __context__["retcode"] = EX_PILLAR_FAILURE
+                    return ["pillar= cannot be used", *error.sentences]
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
+
 
 # Salt's own functions, made to see this module's __opts__, __salt__ and so on; those defined below replace three of
 # them.
 for _name, _function in list(vars(stock).items()):
     if getattr(_function, "__module__", None) == stock.__name__:
-        globals()[_name] = salt.utils.functools.namespaced_function(_function, globals())
+        _own = salt.utils.functools.namespaced_function(_function, globals())
+        globals()[_name] = _checked(_READ[_name])(_own) if _name in _READ else _own
 _stock_highstate = salt.utils.functools.namespaced_function(stock.highstate, globals())
 _stock_sls = salt.utils.functools.namespaced_function(stock.sls, globals())
 
@@ -33,6 +76,10 @@ def apply_(mods=None, **kwargs):
         True only says what would change.
     pillarenv
         dev, staging or prod; else the environment that the roster names for the host.
+    pillar
+        Sections of the pillar for this run alone, as a mapping.
+    exclude
+        State files to leave out of those named.
 
     CLI Example:
 
@@ -43,6 +90,7 @@ def apply_(mods=None, **kwargs):
     return sls(mods, **kwargs) if mods else highstate(**kwargs)
 
 
+@_checked({*_PILLAR, "saltenv"})
 def highstate(test=None, **kwargs):
     """Apply the whole state tree: what ``state.apply`` does without arguments.
 
@@ -55,6 +103,7 @@ def highstate(test=None, **kwargs):
     return _entered(_stock_highstate, test=test, **kwargs)
 
 
+@_checked(_PILLAR)
 def sls(mods, saltenv="base", test=None, exclude=None, **kwargs):
     """Apply the state files named and what they need.
 
@@ -69,10 +118,6 @@ def sls(mods, saltenv="base", test=None, exclude=None, **kwargs):
 
 def _entered(function, *args, **kwargs):
     """Follow a run and judge what comes back."""
-    errors = _override_errors(kwargs.get("pillar"))
-    if errors:
-        __context__["retcode"] = EX_PILLAR_FAILURE
-        return ["pillar= cannot be used", *errors]
     with mailhost_follow.Follower(__salt__.kwargs, __opts__["id"]):
         try:
             result = function(*args, **kwargs)
@@ -96,25 +141,3 @@ def _dressed(local):
     """Let the run's result be shown by our outputter; ``--out`` still wins."""
     if isinstance(local.get("return"), dict):
         local["out"] = "mailhost"
-
-
-def _override_errors(override):
-    """Return what is wrong with a pillar given on the command line: it comes after the check of the pillar files."""
-    if not override:
-        return []
-    merged = {name: value for name, value in __pillar__.value().items() if name != "environment"}
-    try:
-        mailhost_pillar.parse(_merged(merged, override))
-    except mailhost_pillar.PillarErrors as error:
-        return error.sentences
-    return []
-
-
-def _merged(base, over):
-    """Return nested dicts laid over each other."""
-    both = {
-        name: _merged(base[name], over[name])
-        for name in over
-        if isinstance(over[name], dict) and isinstance(base.get(name), dict)
-    }
-    return {**base, **over, **both}

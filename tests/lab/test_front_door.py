@@ -101,6 +101,19 @@ def test_misspelt_function(entered: Host, checkout: Checkout, shown: Shown) -> N
     refused(result, "state.aply")
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["TEST=True"], "TEST: no such argument; write test=True"),
+        (['pillar={"firewall": {"rules": [{"port": 25}]}}'], "firewall.rules: rule 1: from: is missing"),
+    ],
+)
+def test_misspelt_argument(entered: Host, checkout: Checkout, shown: Shown, words: list[str], sentence: str) -> None:
+    result = checkout.salt("mail", "state.apply", *words)
+    shown(f"misspelt argument: {' '.join(words)}", result)
+    refused(result, sentence)
+
+
 @pytest.mark.parametrize("address", ["silent", "refusing"])
 def test_unreachable_host(mail_lab: Lab, fresh: Host, checkout: Checkout, shown: Shown, address: str) -> None:
     if address == "silent":
@@ -234,6 +247,13 @@ def test_exit_code_is_0_when_all_is_well(fresh: Host, checkout: Checkout, shown:
         shown(" ".join(words), result)
         assert result.returncode == 0, result
         assert re.search(r"mail: [1-9][0-9]* states, ", result.stdout), result
+
+
+def test_a_pillar_that_is_typed_is_parsed_as_those_of_files(fresh: Host, checkout: Checkout) -> None:
+    rules = 'pillar={"firewall": {"rules": [{"port": 25, "from": "public", "comment": "typed"}]}}'
+    run = checkout.apply("firewall.rules", test=True, words=[rules])
+    assert run.returncode == 0, run.result
+    assert "typed" in run.result.stdout, run.result
 
 
 def test_nothing_stays_on_the_host(fresh: Host, checkout: Checkout) -> None:

@@ -250,10 +250,15 @@ def test_the_api_key_of_the_pillar_is_the_workstation_s_alone(fresh: Host, check
         with Provider() as provider:
             env = provider.environment()
             del env["VULTR_API_KEY"]
+            there = checkout.local("state.apply", "instance", "test=True", env=env)
+            assert there.returncode != 0, there
+            assert "Vultr has no instance mail-dev: give another HOST=" in there.stdout, there
+            checkout.roster({"mail": {}})
             dry = checkout.local("state.apply", "instance", "test=True", "-l", "debug", env=env)
             assert dry.returncode == 0, dry
             assert "instance: nothing -> mail-dev" in dry.stdout
             assert KEY not in dry.stdout + dry.stderr
+        checkout.roster({"mail": checkout.entry(fresh)})
         items = checkout.salt("mail", "pillar.items", "--out=json")
         assert items.data()["mail"]["provision"]["plan"] == "vc2-2c-4gb"
         assert "vultr_api_key" not in items.stdout

@@ -43,7 +43,7 @@ class Workstation:
     """The operator's side: module and state, and the contact with the host replaced by one that says its key."""
 
     def __init__(self, provider: Provider) -> None:
-        self.provider, self.pending = provider, False
+        self.provider, self.pending, self.environment = provider, False, "dev"
         self.pillar: dict[str, Any] = mailhost_pillar.plain(mailhost_pillar.parse(GOOD))
         self.vultr = loaded("modules", "mailhost_vultr", __pillar__=self.pillar)
         vars(self.vultr)["POLL_SECONDS"] = 0.05
@@ -67,11 +67,21 @@ class Workstation:
         """Apply the state and return what it returns."""
         self.state.__opts__["test"] = test
         section = {**self.pillar["provision"], **provision}
-        return dict(self.state.present("x", "mail", section, "dev", [KEY], None))
+        return dict(self.state.present("x", "mail", section, self.environment, [KEY], None))
 
-    def absent(self, *typed: str, test: bool = False) -> dict[str, Any]:
+    def absent(self, *typed: str, test: bool = False, host: str = "mail", **provision: Any) -> dict[str, Any]:
         self.state.__opts__["test"] = test
-        return dict(self.state.absent("x", "mail", typed, self.pillar["provision"], "dev"))
+        section = {**self.pillar["provision"], **provision}
+        return dict(self.state.absent("x", host, typed, section, self.environment))
+
+    def kept(self, *typed: str, host: str = "mail", **provision: Any) -> str:
+        """Ask for an instance's end, and return why not; nothing must have gone."""
+        there = list(self.provider.instances), mailhost_roster.made("etc/salt/roster", host)
+        dry, real = (self.absent(*typed, test=test, host=host, **provision) for test in (True, False))
+        assert (dry["result"], real["result"]) == (False, False), (dry, real)
+        assert dry["comment"] == real["comment"]
+        assert (list(self.provider.instances), mailhost_roster.made("etc/salt/roster", host)) == there
+        return str(real["comment"])
 
     def exact(self, **provision: Any) -> dict[str, Any]:
         """Apply, and return the changes, which a dry run must have said, and a second run must not have."""
@@ -352,7 +362,73 @@ def test_an_address_that_people_wrote_must_be_the_instance_s(desk: Workstation, 
     )
 
 
+def test_a_host_that_the_roster_knows_is_not_ordered_a_second_time(desk: Workstation, known: dict[str, Any]) -> None:
+    """Relabelled in the console, or provision.label changed: whatever it is, no order takes its place in the roster."""
+    there = "etc/salt/roster: mail is at 203.0.113.5, 2001:db8:5::1, and Vultr has no instance"
+    what = "give another HOST=, correct provision.label, or, if that host is gone, remove etc/salt/roster.d/mail"
+    assert desk.refused(label="mx") == f"{there} mx: {what}"
+    known["label"] = "renamed"
+    for pending in (False, True):
+        desk.pending = pending
+        assert desk.refused() == f"{there} mail-dev: {what}"
+    mailhost_roster.forget("etc/salt/roster", "mail")
+    Path("etc/salt/roster").write_text("mail: {host: 203.0.113.5, environment: dev}\n")
+    assert desk.refused() == (
+        "etc/salt/roster: mail is at 203.0.113.5, and Vultr has no instance mail-dev: give another HOST=, correct "
+        "provision.label, or, if that host is gone, take mail.host out of etc/salt/roster"
+    )
+    Path("etc/salt/roster").write_text("mail: {environment: dev}\n")
+    desk.pending = False
+    assert "instance" in desk.exact()
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_host_stays_in_its_environment(desk: Workstation, known: dict[str, Any], by_hand: bool) -> None:
+    if by_hand:
+        mailhost_roster.forget("etc/salt/roster", "mail")
+        Path("etc/salt/roster").write_text("mail: {environment: dev}\n")
+    desk.environment = "staging"
+    words = "etc/salt/roster: mail is of dev, and staging was asked for: give another HOST=, or ENV=dev"
+    assert desk.refused() == words
+    assert desk.kept("mail", "mail") == words
+    known["label"] = "mx"
+    assert desk.refused(label="mx") == words
+    assert desk.kept("mail", "mx" if by_hand else "mail", label="mx") == words
+
+
+def test_an_instance_elsewhere_than_the_roster_says_is_another_host(desk: Workstation, known: dict[str, Any]) -> None:
+    known.update(main_ip="198.51.100.7", v6_main_ip="2001:db8:7::1")
+    words = (
+        "etc/salt/roster: mail is at 203.0.113.5, 2001:db8:5::1, and Vultr's instance mail-dev has 198.51.100.7, "
+        "2001:db8:7::1: give another HOST=, correct provision.label, or, if it is the same host, remove "
+        "etc/salt/roster.d/mail"
+    )
+    assert desk.refused() == words
+    assert desk.kept("mail", "mail") == words
+    known.update(main_ip="0.0.0.0", v6_main_ip="")
+    assert "Vultr's instance mail-dev has no address yet" in desk.kept("mail", "mail")
+
+
 # --- destroyed
+
+
+def test_a_name_that_chooses_no_instance_destroys_none(desk: Workstation, known: dict[str, Any]) -> None:
+    """provision.label is of an environment: the name typed twice is then that of any host."""
+    known["label"] = "mx"
+    assert desk.kept("mial", "mial", host="mial", label="mx") == (
+        "mial is not destroyed: all its mail would go with it; the roster does not know it: type the label of its "
+        "instance too, HOST=mial CONFIRM=mx"
+    )
+    entry = {"host": ["198.51.100.7"], "environment": "dev", "host_key": PUBLIC}
+    mailhost_roster.keep("etc/salt/roster", "web", entry)
+    assert "web is at 198.51.100.7, and Vultr's instance mx has 203.0.113.5" in desk.kept(
+        "web", "web", host="web", label="mx"
+    )
+    assert desk.absent("mail", "mail", label="mx")["result"] is True
+    assert not desk.provider.instances
+    desk.provider.add("mx")
+    assert desk.absent("mail", "mx", label="mx")["result"] is True
+    assert not desk.provider.instances
 
 
 def test_only_what_is_typed_twice_is_destroyed(desk: Workstation, known: dict[str, Any]) -> None:
