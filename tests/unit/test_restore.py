@@ -316,6 +316,15 @@ def test_a_server_that_cannot_start_is_no_obstacle(host: _Host, capsys: pytest.C
     assert not host.journal.exists()
 
 
+def test_other_data_in_place_of_what_was_restored_is_left_alone(host: _Host) -> None:
+    """Somebody has moved it there since then, and may have stopped the server for that."""
+    journal = host.swapped(live_since=1234.5, served=True)
+    host.config.data.rmdir()
+    Path(journal.kept).rename(host.config.data)
+    restore.tidy(host.config)
+    assert (host.ran, host.noted, host.journal.exists()) == ([], [], False)
+
+
 def test_why_a_restore_failed_is_what_is_said(host: _Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether or not the server starts again, which may be why there is a restore at all."""
 

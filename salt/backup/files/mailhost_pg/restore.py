@@ -364,7 +364,9 @@ def tidy(config: Config) -> None:
         except Failed as error:
             print(error)
     elif journal:
-        _resume(config)
+        # Put in another's place by somebody since then: he knows whether it is to run.
+        if not journal.served:
+            _resume(config)
         _journal(config).unlink()
 
 
