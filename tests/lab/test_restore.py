@@ -337,7 +337,7 @@ def test_a_server_that_crashes_again_and_again(written: Written) -> None:
     said = refused(host, "restore", "--latest", "--yes")
     assert re.search(rf"{wal} (is damaged|cannot be read)", said), said
     assert host.run(["ls", "/var/lib/mailhost-pg"]).stdout.split().count("restore.json") == 0
-    command = ["python3", "-IB", "/root/held.py", "recovery.recover", "restore", "--latest", "--yes"]
+    command = ["python3", "-IB", "/root/held.py", "recovery.bring", "restore", "--latest", "--yes"]
     running = subprocess.Popen([*host.enter(), *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     _until(lambda: (host.root / "run/held").exists() or running.poll() is not None)
     assert running.poll() is None, running.communicate()[0]
