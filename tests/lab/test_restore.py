@@ -339,7 +339,8 @@ def test_a_server_that_crashes_again_and_again(written: Written) -> None:
     assert host.run(["ls", "/var/lib/mailhost-pg"]).stdout.split().count("restore.json") == 0
     command = ["python3", "-IB", "/root/held.py", "recovery.bring", "restore", "--latest", "--yes"]
     running = subprocess.Popen([*host.enter(), *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    _until(lambda: (host.root / "run/held").exists() or running.poll() is not None)
+    held = ["test", "-e", "/run/held"]
+    _until(lambda: host.run(held, check=False).returncode == 0 or running.poll() is not None)
     assert running.poll() is None, running.communicate()[0]
     host.run(["pkill", "-KILL", "-f", "/root/held.py"])
     running.communicate()
