@@ -247,7 +247,16 @@ def units(backup: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
         lines["check"].append(f"ReadWritePaths=-{backup['alarms']['textfile'].rpartition('/')[0] or '/'}")
     for name, title in SERVICES.items():
         when = schedules(backup)[name]
-        context = {"name": name, "title": title, "tool": TOOL, "when": when, "lines": lines.get(name, [])}
+        # The check does not wait for another job, and what hangs is to be told soon.
+        limit = "15min" if name == "check" else "6h"
+        context = {
+            "name": name,
+            "title": title,
+            "tool": TOOL,
+            "when": when,
+            "lines": lines.get(name, []),
+            "limit": limit,
+        }
         found[f"mailhost-pg-{name}.service"] = ("service", context)
         found[f"mailhost-pg-{name}.timer"] = ("timer", context)
     if backup["tail"]["enabled"]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from labkit import Host
+from mailhost_pg.check import QUESTION
 
 from .conftest import _started
 from .test_drill import ARCHIVE, BACKUPS, drill, ready, segments, settings, sql
@@ -134,8 +135,13 @@ def test_a_slot_that_nobody_reads(host: Host) -> None:
         sql(host, "SELECT pg_switch_wal()")
         with limits(host, pg_wal_mb=1):
             assert check(host)[1]["slot gone"][0] == "CRITICAL"
+        # Before version 17 the server does not say since when: what there is then are the heartbeats.
+        sql(host, "INSERT INTO backup.heartbeat (source, beat_at) VALUES ('check', now() - interval '1 hour')")
+        seen = json.loads(sql(host, QUESTION.replace("inactive_since", "not_there")))["slots"]
+        assert [slot["idle"] > 3600 for slot in seen if slot["name"] == "gone"] == [True]
     finally:
         sql(host, "SELECT pg_drop_replication_slot('gone')")
+        sql(host, "DELETE FROM backup.heartbeat WHERE beat_at < now() - interval '1 hour'")
 
 
 def test_base_backups(host: Host) -> None:

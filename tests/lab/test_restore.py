@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import json
 import random
 import re
 import subprocess
@@ -17,6 +18,8 @@ import pytest
 from compiled import ROOT
 from labkit import Host, Lab
 from labkit.checkout import Checkout
+
+from .conftest import SERVER
 
 pytestmark = pytest.mark.lab
 
@@ -75,6 +78,7 @@ printf 'Match User store\\n  ChrootDirectory /srv/chroot\\n  ForceCommand intern
     >/etc/ssh/sshd_config.d/50-store.conf
 systemctl restart ssh
 """
+INFO = ("pgbackrest", "--stanza=mail", "--output=json", "info")
 MAIL = ("virtual_domains", "virtual_users", "virtual_aliases")
 
 
@@ -315,6 +319,66 @@ def test_what_does_not_work_is_not_kept(written: Written) -> None:
     written.restored(written.moments[1] + PAUSE / 2)
 
 
+def test_a_server_that_crashes_again_and_again(written: Written) -> None:
+    """Docker starts it after each crash. A restore that failed and one that was killed do not keep the next from it."""
+    host = written.host
+    host.put(HELD, "/root/held.py")
+    written.write(1)
+    wal = sql(host, "select pg_walfile_name(pg_switch_wal())")
+    find = ["sh", "-c", f"ls /opt/postgres/wal_archive/mail/*/*/{wal}-*.zst"]
+    _until(lambda: host.run(find, check=False).returncode == 0)
+    segment = host.run(find).stdout.strip()
+    written.write(1)
+    # A checksum that is wrong, in a file that begins with the cluster's number.
+    _crash(host, f"printf '\\377\\377' | dd of={DATA}/global/pg_control bs=1 seek=40 conv=notrunc")
+    assert host.run(["systemctl", "is-active", "mailserver-postgres"]).stdout == "active\n"
+
+    _flip(host, segment)
+    said = refused(host, "restore", "--latest", "--yes")
+    assert re.search(rf"{wal} (is damaged|cannot be read)", said), said
+    assert host.run(["ls", "/var/lib/mailhost-pg"]).stdout.split().count("restore.json") == 0
+    command = ["python3", "-IB", "/root/held.py", "recovery.bring", "restore", "--latest", "--yes"]
+    running = subprocess.Popen([*host.enter(), *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    held = ["test", "-e", "/run/held"]
+    _until(lambda: host.run(held, check=False).returncode == 0 or running.poll() is not None)
+    assert running.poll() is None, running.communicate()[0]
+    host.run(["pkill", "-KILL", "-f", "/root/held.py"])
+    running.communicate()
+    assert host.run(["ls", "/var/lib/mailhost-pg"]).stdout.split().count("restore.json") == 1
+
+    _flip(host, segment)
+    said = tool(host, "restore", "--latest", "--yes").stdout
+    assert "mailserver-postgres.service is not up again: " in said and f"and of {DATA}/pg_wal" in said, said
+    assert rows(host) == written.states[-1]
+
+    _crash(host, f"rm -r {DATA}/pg_wal")
+    said = tool(host, "restore", "--latest", "--yes").stdout
+    assert f"without {DATA}/pg_wal, which cannot be read," in said, said
+    assert rows(host) == written.states[-1]
+
+
+def test_a_restore_without_its_backup_is_over_all_the_same(written: Written) -> None:
+    """What is left of it is a backup: it is made as soon as it can be, and nobody is disturbed by that."""
+    host, moment = written.host, written.moments[-2] + PAUSE / 2
+    host.run(["chmod", "500", "/opt/postgres/backups/mail"])
+    said = refused(host, "restore", "--to", stamp(moment), "--yes")
+    assert "the database runs, but has no new base backup yet: repository 1: " in said
+    assert rows(host) == written.at(moment)
+    written.note(written.at(moment))
+    started, since = "select pg_postmaster_start_time()", json.loads(host.read("/var/lib/mailhost-pg/restore.json"))
+    before = sql(host, started)
+    assert "repository 1: " in refused(host, "backup")
+    host.run(["chmod", "750", "/opt/postgres/backups/mail"])
+    assert "new base backup: " in tool(host, "backup").stdout
+    assert sql(host, started) == before
+    assert "restore.json" not in host.run(["ls", "/var/lib/mailhost-pg"]).stdout
+    there = json.loads(host.run(["docker", "exec", "mailserver-postgres", *INFO]).stdout)[0]["backup"]
+    noted = [backup["annotation"] for backup in there if "annotation" in backup]
+    assert noted == [{"live-since": f"{since['live_since']:.3f}"}]
+    written.write(1)
+    written.restored(written.moments[-2] + PAUSE / 2)
+
+
 def test_a_new_host(mail_lab: Lab, converged: Host, checkout: Checkout, tmp_path: Path) -> None:
     """From an SFTP server alone: the host is made anew, with a cluster of its own, and gets the one that was lost."""
     _healthy(converged)
@@ -345,6 +409,13 @@ def test_a_new_host(mail_lab: Lab, converged: Host, checkout: Checkout, tmp_path
     assert not checkout.apply().changed
     for number in ("1", "2"):
         assert "Would restore" in tool(converged, "restore", "--latest", "--repository", number, "--dry-run").stdout
+
+
+def _crash(host: Host, damage: str) -> None:
+    """Damage the data of the running server and end it as a crash does, until it has been started several times."""
+    host.run(["sh", "-euc", f"{damage}; kill -9 $({SERVER})"])
+    count = ["docker", "inspect", "-f", "{{.RestartCount}}", "mailserver-postgres"]
+    _until(lambda: int(host.run(count).stdout) > 3)
 
 
 class _Page:

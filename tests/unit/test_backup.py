@@ -1,7 +1,11 @@
 """Backups: what pgBackRest is told, what it answers, whose repository is whose, and what is refused."""
 
+import contextlib
 import datetime
 import errno
+import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +15,7 @@ import mailhost_backup
 import mailhost_pillar
 from compiled import GOOD
 from mailhost_pg import __main__ as tool
-from mailhost_pg import backup, pgbackrest, verify
+from mailhost_pg import backup, config, container, pgbackrest, restore, scratch, verify
 
 SFTP = {
     "type": "sftp",
@@ -291,7 +295,105 @@ def test_units() -> None:
     found = mailhost_backup.units(pillar(at="03:30", alarms={"textfile": "/var/lib/node/pg.prom"})["backup"])
     assert found["mailhost-pg-backup.timer"][1]["when"] == "*-*-* 03:30:00"
     assert "ReadWritePaths=-/var/lib/node" in found["mailhost-pg-check.service"][1]["lines"]
+    limits = {name: context["limit"] for name, (source, context) in found.items() if source == "service"}
+    assert limits.pop("mailhost-pg-check.service") == "15min"
+    assert set(limits.values()) == {"6h"}
     assert set(mailhost_backup.TIMERS) <= set(found)
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A host with two repositories, on which nothing runs."""
+    for module in (verify, backup):
+        monkeypatch.setattr(module, "alone", lambda wait: config.alone(wait, tmp_path / "lock"))
+    (tmp_path / "cluster").write_text("6\n")
+    return SimpleNamespace(
+        repositories=(1, 2), state=tmp_path, marker=tmp_path / "cluster", full_weekday="Sun", database="mailserver"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "noted"),
+    [
+        ({1: [], 2: []}, []),
+        ({1: None, 2: []}, None),
+        ({1: [], 2: None}, None),
+        ({1: ["a gap"], 2: None}, ["a gap"]),
+    ],
+)
+def test_what_was_not_read_is_not_in_order(
+    host: Any, monkeypatch: pytest.MonkeyPatch, seen: dict[int, list[str] | None], noted: list[str] | None
+) -> None:
+    """A damage that was found before stays an alarm until all has been read again."""
+
+    def look(_: object, number: int, listing: bool) -> list[str]:
+        found = seen[number]
+        if found is None:
+            raise config.Failed("cannot be reached")
+        return found
+
+    monkeypatch.setattr(verify, "look", look)
+    monkeypatch.setattr(scratch, "remove", lambda: False)
+    monkeypatch.setattr(restore, "clear_export", lambda _: None)
+    before = {"finished": "2026-11-23T04:00:10+00:00", "found": ["repository 1 has damaged files"]}
+    (host.state / verify.NAME).write_text(json.dumps(before))
+    with contextlib.suppress(config.Failed):
+        verify.main(host, SimpleNamespace(repository=None, scheduled=True))  # type: ignore[arg-type]
+    found = json.loads((host.state / verify.NAME).read_text())
+    assert (found == before) if noted is None else (found["found"] == noted)
+
+
+def test_a_backup_is_of_the_cluster_that_is_there_after_tidying_up(
+    host: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A killed restore that is brought to its end may change it; a repository without the backup keeps none other."""
+    ran: list[tuple[str, ...]] = []
+    monkeypatch.setattr(restore, "tidy", lambda _: host.marker.write_text("7\n"))
+    monkeypatch.setattr(container, "sql", lambda *_: "")
+    monkeypatch.setattr(pgbackrest, "run", lambda _, *words: ran.append(words))
+    monkeypatch.setattr(pgbackrest, "info", lambda _: pgbackrest.parse(SAID))
+    with pytest.raises(
+        config.Failed, match=r"^repository 2: the backup that was made is not among those of cluster 7$"
+    ):
+        backup.main(host, SimpleNamespace(repository=None, scheduled=True, dry_run=False, type="full"))  # type: ignore[arg-type]
+    assert capsys.readouterr().out == "repository 1: bad, 10 bytes of 100\n"
+    assert [words[0] for words in ran] == ["--repo=1", "--repo=2"]
+
+
+@pytest.mark.parametrize(
+    ("states", "where"),
+    [
+        # Running, restarting, start: before, and after a program in the container has failed.
+        ([(False, False, "a")], ["beside"]),
+        ([(True, True, "a")], ["beside"]),
+        ([(True, False, "a"), (True, False, "a")], ["inside"]),
+        ([(True, False, "a"), (True, True, "a")], ["inside", "beside"]),
+        ([(True, False, "a"), (True, False, "b")], ["inside", "beside"]),
+    ],
+)
+def test_nothing_runs_in_a_container_that_is_started_again_and_again(
+    monkeypatch: pytest.MonkeyPatch, states: list[tuple[bool, bool, str]], where: list[str]
+) -> None:
+    ran = []
+
+    def run(argv: list[str], **_: object) -> str:
+        if argv[:2] == ["docker", "container"]:
+            up, again, since = states.pop(0)
+            return json.dumps([{"State": {"Running": up, "Restarting": again, "StartedAt": since}}])
+        ran.append({"exec": "inside", "run": "beside"}[argv[1]])
+        if ran[-1] == "inside":
+            raise config.Failed("it ended")
+        return "done"
+
+    monkeypatch.setattr(container, "run", run)
+    there: Any = SimpleNamespace(container="c", stanza="mail", uid=9, image="i", offsite=None)
+    there.archive = there.backups = there.project = there.data = Path("/x")
+    if where[-1] == "beside":
+        assert pgbackrest.run(there, "info") == "done"
+    else:
+        with pytest.raises(config.Failed, match="it ended"):
+            pgbackrest.run(there, "info")
+    assert ran == where
 
 
 def test_a_full_disk_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

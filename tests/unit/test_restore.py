@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mailhost_pg import pgbackrest, plan, recovery, times
-from mailhost_pg.config import Refused
+from mailhost_pg import container, pgbackrest, plan, recovery, restore, scratch, times
+from mailhost_pg.config import Failed, Refused
 
 # What pgBackRest 2.55.1 printed after three restores, shortened: line 2 left line 1 in its segment 5, line 3 left line 1
 # too, and line 4 left line 3.
@@ -143,6 +146,39 @@ def test_a_line_that_was_gone_back_to_is_in_use_again() -> None:
         assert plan.choose(plan.Target(moment), backups, known, archive).line.number == number
 
 
+def test_a_backup_on_a_line_that_was_left_says_that_it_is_in_use_again() -> None:
+    """The one that should have noted it failed, and the ones of the nights after it did not."""
+    backs = []
+    for number, start in enumerate((4010, 5010)):
+        back = {**INFO[0]["backup"][1], "label": f"2026112{number}-050000F", "annotation": None}
+        back["timestamp"] = {"start": start, "stop": start + 1}
+        backs.append({**back, "archive": {"start": "000000020000000000000009", "stop": "000000020000000000000009"}})
+    backups = list(pgbackrest.parse([{**INFO[0], "backup": [*INFO[0]["backup"], *backs]}]).backups)
+    known = plan.lines(
+        backups, _archive(ARCHIVED), {line: plan.parse_history(text) for line, text in HISTORIES.items()}
+    )
+    assert [(line.number, line.born) for line in known] == [(1, 0), (2, 1998.5), (3, 3000), (2, 4010)]
+    assert known[-1].ancestors == known[1].ancestors
+
+
+def test_a_moment_before_all_that_a_repository_knows_is_refused() -> None:
+    """As in the host's own repository when the host was made anew from the other one."""
+    backups = list(pgbackrest.parse([{**INFO[0], "backup": INFO[0]["backup"][1:2]}]).backups)
+    archive = _archive({2: ARCHIVED[2]})
+    archive = dataclasses.replace(archive, histories={2: BORN[2]})
+    known = plan.lines(backups, archive, {2: plan.parse_history(HISTORIES[2])})
+    words = (
+        r"is not after the end of the first backup, 20261123-030110F: .*; another repository may have more \(--repos"
+    )
+    with pytest.raises(Refused, match=words):
+        plan.choose(plan.Target(times.of(1500)), backups, known, archive)
+    # Of a later line nothing is there but that it left one of which nothing is there either.
+    known = plan.lines(backups, archive, {2: plan.parse_history(HISTORIES[2]), 7: ((6, 42),)})
+    words = "nothing of time line 6 is kept, which time line 7 began on; another repository may have more"
+    with pytest.raises(Refused, match=words):
+        plan.choose(plan.Target(), backups, known, archive)
+
+
 def test_a_backup_with_wrong_pages_is_the_last_resort() -> None:
     backups = [dataclasses.replace(one, damaged=one.label > "20261123-03") for one in pgbackrest.parse(INFO).backups]
     archive = _archive(ARCHIVED)
@@ -180,6 +216,188 @@ DAMAGED = """\
 mailhost-pg: 000000030000000000000008 is damaged in repository 1
 2026-11-23 03:00:21.140 UTC [27] FATAL:  could not restore file "000000030000000000000008" from archive: exit code 200
 """
+
+
+@pytest.mark.parametrize("left", ["pg_wal", "", "a file"])
+def test_old_data_that_cannot_be_read_is_no_obstacle(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, left: str
+) -> None:
+    """What there is of it counts, and a restore puts the rest in its place."""
+    cluster = INFO[0]["db"][0]["system-id"]
+    (tmp_path / "data/global").mkdir(parents=True)
+    (tmp_path / "data/global/pg_control").write_bytes(cluster.to_bytes(8, sys.byteorder))
+    if left == "pg_wal":
+        (tmp_path / "data/pg_wal").mkdir()
+        (tmp_path / "data/pg_wal/00000003000000000000000A").touch()
+    elif left:
+        (tmp_path / "data/pg_wal").touch()
+    monkeypatch.setattr(pgbackrest, "info", lambda *_: pgbackrest.parse(INFO))
+    monkeypatch.setattr(recovery, "_pgbackrest", lambda *_: '{"17-1": {"type": "path"}}')
+    host: Any = SimpleNamespace(stanza="mail", tail=None)
+    found = recovery.look(host, 1, tmp_path / "data")
+    assert found.wal == ((tmp_path / "data/pg_wal",) if left == "pg_wal" else ())
+    assert ((3, 10) in found.archive.sums) is (left == "pg_wal")
+    assert recovery.identifier(tmp_path / "data/global/pg_control") is None
+
+
+class _Host:
+    """A host whose unit and backups do what they are told, with a data directory and what a restore has kept."""
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ran: list[str] = []
+        self.broken: set[str] = set()
+        self.noted: list[tuple[int, str]] = []
+        self.config: Any = SimpleNamespace(
+            unit="server", container="c", database="mail", repositories=(1, 2), state=place / "state"
+        )
+        self.config.data, self.config.marker = place / "data", place / "cluster"
+        self.config.data.mkdir()
+        self.config.marker.write_text("7\n")
+        self.journal = place / "state/restore.json"
+        for name, fake in (("run", self._run), ("sql", self._sql), ("remove", None), ("running", None)):
+            monkeypatch.setattr(container, name, fake or (lambda *_: False))
+        monkeypatch.setattr(scratch, "remove", lambda *_: False)
+        monkeypatch.setattr(pgbackrest, "run", self._backup)
+        there = {number: pgbackrest.Repository(number, "7", None, None, None, (1,)) for number in (1, 2)}
+        monkeypatch.setattr(pgbackrest, "info", lambda _: pgbackrest.Info(there, self._backups()))
+
+    def _run(self, argv: list[str], **_: object) -> str:
+        self.ran.append(" ".join(argv[:2]))
+        if self.ran[-1] in self.broken:
+            raise Failed("the unit failed")
+        return "active" if argv[1] == "is-active" else ""
+
+    def _sql(self, *_: object) -> str:
+        if "sql" in self.broken:
+            raise Failed("it refuses")
+        return "1"
+
+    def _backup(self, _: object, *words: str) -> str:
+        number = int(words[0].removeprefix("--repo="))
+        if f"repository {number}" in self.broken:
+            raise Failed("away")
+        self.noted.append((number, words[2].removeprefix("--annotation=live-since=")))
+        return ""
+
+    def _backups(self) -> tuple[pgbackrest.Backup, ...]:
+        (made,) = pgbackrest.parse([{**INFO[0], "backup": INFO[0]["backup"][:1]}]).backups
+        return tuple(dataclasses.replace(made, repository=n, notes={"live-since": at}) for n, at in self.noted)
+
+    def swapped(self, **journal: Any) -> restore.Journal:
+        """Write the journal of a restore that has swapped the directories."""
+        kept = self.config.data.with_name("data.before-x")
+        kept.mkdir()
+        return self.note(restore.Journal(self.config.data.stat().st_ino, str(kept), cluster="7", **journal))
+
+    def note(self, journal: restore.Journal) -> restore.Journal:
+        """Write a journal."""
+        self.journal.parent.mkdir()
+        self.journal.write_text(json.dumps(dataclasses.asdict(journal)))
+        return journal
+
+    def read(self) -> dict[str, Any]:
+        """Return the journal."""
+        found: dict[str, Any] = json.loads(self.journal.read_text())
+        return found
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Host:
+    return _Host(tmp_path, monkeypatch)
+
+
+def test_a_server_that_cannot_start_is_no_obstacle(host: _Host, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was stopped by a restore that was killed then."""
+    host.note(restore.Journal())
+    host.broken = {"systemctl start"}
+    restore.tidy(host.config)
+    assert host.ran == ["systemctl start"]
+    assert capsys.readouterr().out == "server is not up again: the unit failed\n"
+    assert not host.journal.exists()
+
+
+def test_other_data_in_place_of_what_was_restored_is_left_alone(host: _Host) -> None:
+    """Somebody has moved it there since then, and may have stopped the server for that."""
+    journal = host.swapped(live_since=1234.5, served=True)
+    host.config.data.rmdir()
+    Path(journal.kept).rename(host.config.data)
+    restore.tidy(host.config)
+    assert (host.ran, host.noted, host.journal.exists()) == ([], [], False)
+
+
+def test_why_a_restore_failed_is_what_is_said(host: _Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not the server starts again, which may be why there is a restore at all."""
+
+    def chosen(*_: object) -> Any:
+        raise Failed("a segment is damaged")
+
+    monkeypatch.setattr(restore, "chosen", chosen)
+    host.broken = {"systemctl start"}
+    asked: Any = SimpleNamespace(repository=1)
+    nothing: Any = None
+    with pytest.raises(Failed, match=r"^a segment is damaged$"):
+        restore._restore(host.config, asked, plan.Target(), nothing, nothing)
+    assert host.ran == ["systemctl is-active", "systemctl stop", "systemctl start"]
+    assert not host.journal.exists()
+
+
+def test_a_finished_restore_without_its_backups_is_left_alone(host: _Host, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each repository gets one that notes the moment as it was, and the server is not touched."""
+    host.swapped(live_since=1234.5, served=True)
+    (host.config.data.parent / "data.restoring").mkdir()
+    host.broken = {"systemctl start", "systemctl stop", "sql", "repository 1"}
+    restore.tidy(host.config)
+    assert host.noted == [(2, "1234.500")]
+    assert "has no new base backup yet: repository 1: away; when that is mended: " in capsys.readouterr().out
+    assert host.journal.exists()
+    # What a later restore had only begun is not what was kept.
+    assert {path.name for path in host.config.data.parent.iterdir()} >= {"data", "data.before-x"}
+    assert not (host.config.data.parent / "data.restoring").exists()
+    host.broken -= {"repository 1"}
+    restore.tidy(host.config)
+    assert host.noted == [(2, "1234.500"), (1, "1234.500")]
+    assert not host.journal.exists()
+    assert host.ran == []
+
+
+def test_a_restore_that_was_cut_off_is_brought_to_its_end_once(host: _Host) -> None:
+    """From when the server was started first; a backup that fails then is made later."""
+    host.swapped(live_since=1234.5)
+    host.broken = {"repository 1", "repository 2"}
+    restore.tidy(host.config)
+    assert host.ran == ["systemctl stop", "systemctl start"]
+    assert (host.read()["live_since"], host.read()["served"]) == (1234.5, True)
+    restore.tidy(host.config)
+    assert host.ran == ["systemctl stop", "systemctl start"]
+
+
+def test_what_was_gone_back_to_gets_its_backup_later(host: _Host) -> None:
+    host.swapped()
+    host.broken = {"sql", "repository 1", "repository 2"}
+    with pytest.raises(
+        Failed, match=r"does not work: it refuses; what ran before runs again, .* no new base backup yet"
+    ):
+        restore.tidy(host.config)
+    since = host.read()["live_since"]
+    host.broken = {"repository 2"}
+    host.ran.clear()
+    for _ in range(2):
+        restore.tidy(host.config)
+    assert (host.noted, host.ran) == ([(1, f"{since:.3f}")], [])
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_nothing_that_works_is_left(host: _Host, kept: bool) -> None:
+    """Neither what was restored nor what was there before starts: the next restore is not kept from its work."""
+    journal = host.swapped()
+    if not kept:
+        Path(journal.kept).rmdir()
+    host.broken = {"systemctl start"}
+    words = r"and what was there before does not start: the unit failed" if kept else r"does not work: the unit failed$"
+    with pytest.raises(Failed, match=words):
+        restore.tidy(host.config)
+    restore.tidy(host.config)
+    assert not host.journal.exists()
 
 
 def test_where_a_recovery_ended() -> None:

@@ -36,7 +36,6 @@ def main(config: Config, asked: argparse.Namespace) -> int:
     if asked.repository and asked.repository not in config.repositories:
         raise Refused(f"there is no repository {asked.repository}: backup.offsite.type is null")
     numbers = (asked.repository,) if asked.repository else config.repositories
-    cluster = config.marker.read_text(encoding="utf-8").strip()
     failures = []
     with alone(wait=asked.scheduled):
         if not asked.dry_run:
@@ -46,6 +45,8 @@ def main(config: Config, asked: argparse.Namespace) -> int:
             except Failed as error:
                 # A backup is worth more than what it is measured by.
                 failures.append(f"the heartbeat: {error}")
+        # A restore that was brought to its end may have changed it.
+        cluster = config.marker.read_text(encoding="utf-8").strip()
         found = pgbackrest.info(config)
         now = datetime.now().astimezone()
         today = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -56,11 +57,13 @@ def main(config: Config, asked: argparse.Namespace) -> int:
                 continue
             try:
                 pgbackrest.run(config, f"--repo={number}", f"--type={wanted}", "backup")
+                made = pgbackrest.info(config).of(cluster, number)
+                if not made:
+                    raise Failed(f"the backup that was made is not among those of cluster {cluster}")
             except Failed as error:
                 failures.append(f"repository {number}: {error}")
                 continue
-            made = pgbackrest.info(config).of(cluster, number)[-1]
-            print(f"repository {number}: {made.label}, {made.repository_size} bytes of {made.size}")
+            print(f"repository {number}: {made[-1].label}, {made[-1].repository_size} bytes of {made[-1].size}")
     if failures:
         raise Failed("; ".join(failures))
     return 0

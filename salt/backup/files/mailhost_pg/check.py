@@ -31,6 +31,7 @@ from .config import Config, Failed, Refused, alone
 # What the last scheduled check saw of the clocks.
 CLOCKS = "clocks.json"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+# Before PostgreSQL 17 a slot does not say since when it has no reader: by then it had not taken the next heartbeat.
 QUESTION = """SELECT json_build_object(
     'archive_mode', current_setting('archive_mode'),
     'started', extract(epoch FROM pg_postmaster_start_time()),
@@ -40,7 +41,8 @@ QUESTION = """SELECT json_build_object(
         'last_archived', extract(epoch FROM last_archived_time), 'last_failed_wal', last_failed_wal,
         'last_failed', extract(epoch FROM last_failed_time)) FROM pg_stat_archiver),
     'slots', (SELECT coalesce(json_agg(json_build_object('name', slot_name, 'active', active, 'status', wal_status,
-        'idle', extract(epoch FROM now() - (to_jsonb(s)->>'inactive_since')::timestamptz),
+        'idle', extract(epoch FROM now() - coalesce((to_jsonb(s)->>'inactive_since')::timestamptz,
+            (SELECT min(beat_at) FROM backup.heartbeat WHERE lsn > s.restart_lsn))),
         'behind', pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn))), '[]') FROM pg_replication_slots s))"""
 
 

@@ -66,9 +66,16 @@ def remove(name: str) -> None:
 
 
 def running(config: Config) -> bool:
-    """Return whether the database's container runs."""
+    """Return whether the database's container runs; Docker says so too of one that it starts again after each crash."""
     found = inspect(config.container)
     return bool(found and found["State"]["Running"])
+
+
+def entered(config: Config) -> str | None:
+    """Return since when programs can be run in the database's container; None while they cannot."""
+    found = inspect(config.container)
+    up = found and found["State"]["Running"] and not found["State"]["Restarting"]
+    return str(found["State"]["StartedAt"]) if found and up else None
 
 
 def inside(config: Config, argv: Sequence[str], *, stdin: str = "", timeout: float | None = None) -> str:

@@ -80,8 +80,13 @@ def run(config: Config, *words: str, timeout: float | None = None) -> str:
     Params: words, its command and options; timeout in seconds. Raises Failed with its words.
     """
     argv = command(config, *words)
-    if container.running(config):
-        return container.inside(config, argv, timeout=timeout)
+    if since := container.entered(config):
+        try:
+            return container.inside(config, argv, timeout=timeout)
+        except Failed:
+            # A server that crashes again and again takes with it what runs beside it in its container.
+            if container.entered(config) == since:
+                raise
     there = container.beside(config, str(config.data), network=bool(config.offsite), read_only=False)
     return container.run([*there, f"--entrypoint={argv[0]}", config.image, *argv[1:]], timeout=timeout)
 

@@ -26,6 +26,7 @@ _HISTORY_FILE = re.compile(r"(?:^|/)([0-9A-F]{8})\.history$")
 LOCAL = "local"
 # Note on the backup that a restore ends with: when its line came into use, in seconds since 1970.
 LIVE_SINCE = "live-since"
+_ELSEWHERE = "another repository may have more (--repository)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,9 +130,10 @@ def lines(
         What each line's .history file says; the first line has none.
 
     A history file is archived first of all on its line. Should the archive have been out of reach then, a note on the
-    backup that ended the restore, or that backup's own time, is nearer.
+    backup that ended the restore, or that backup's own time, is nearer. A backup on a line that was left says that the
+    host has gone back to it, also where no note does.
     """
-    known = list(backups)
+    known = sorted(backups, key=lambda backup: backup.start)
     made = []
     for number in {line_of(backup) for backup in known} | {line for line, _ in archive.sums} | set(ancestors):
         before = ancestors.get(number, ())
@@ -142,7 +144,16 @@ def lines(
             moments.append(archive.histories[number])
         born = min(moments, default=math.inf) if before else 0.0
         made += [Line(number, before, since) for since in {born, *notes}]
-    return sorted(made, key=lambda line: (line.born, line.number))
+    for backup in known:
+        at = backup.start.timestamp()
+        used = max((line for line in made if line.born <= at), key=_order)
+        if used.number != line_of(backup):
+            made.append(Line(line_of(backup), ancestors.get(line_of(backup), ()), at))
+    return sorted(made, key=_order)
+
+
+def _order(line: Line) -> tuple[float, int]:
+    return line.born, line.number
 
 
 def choose(
@@ -163,7 +174,13 @@ def choose(
     if label is not None and named is None:
         raise Refused(f"there is no backup {label}: there are {', '.join(backup.label for backup in backups)}")
     by_number = {line.number: line for line in known}
-    line = [one for one in known if target.moment is None or one.born <= target.moment.timestamp()][-1]
+    in_use = [one for one in known if target.moment is None or one.born <= target.moment.timestamp()]
+    if not in_use:
+        first = min(backups, key=lambda backup: backup.stop)
+        moment = times.shown(target.moment) if target.moment else "the end"
+        ended = times.shown(first.stop)
+        raise Refused(f"{moment} is not after the end of the first backup, {first.label}: {ended}; {_ELSEWHERE}")
+    line = in_use[-1]
     until, before = min((one.born for one in known if one.born > line.born), default=None), None
     if target.end_of_backup and named:
         line = by_number[line_of(named)]
@@ -201,6 +218,10 @@ def _with_wal(
         if any(line_of(backup) == line.number for backup in backups):
             break
         number, before = line.ancestors[-1]
+        if number not in known:
+            raise Refused(
+                f"nothing of time line {number} is kept, which time line {line.number} began on; {_ELSEWHERE}"
+            )
         line = known[number]
     return line, before
 

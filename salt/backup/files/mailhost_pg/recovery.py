@@ -6,6 +6,7 @@ history of the time line that it starts is archived by the real server, once the
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -141,8 +142,12 @@ def look(config: Config, repository: int, stopped: Path | None = None, *, local:
         raise Failed(f"there is no archive in repository {repository}")
     inside = {name: entry for place in places for name, entry in listing.items() if name.startswith(f"{place}/")}
     archive = plan.parse_archive(inside)
-    wal = [stopped / "pg_wal"] if stopped and identifier(stopped) == there.cluster else []
-    archive = plan.with_local(archive, [name for place in wal for name in os.listdir(place)])
+    wal = []
+    # What cannot be read of it is lost already, and is no obstacle.
+    with contextlib.suppress(OSError):
+        if stopped and identifier(stopped) == there.cluster:
+            archive = plan.with_local(archive, os.listdir(stopped / "pg_wal"))
+            wal.append(stopped / "pg_wal")
     for received in tail.places(config) if local else ():
         names, had = tail.readable(received, there.cluster), len(archive.sums)
         archive = plan.with_local(archive, [name for name, whole in names.items() if whole], plan.LOCAL)
@@ -251,10 +256,10 @@ def clean(directory: Path) -> None:
 
 
 def control(data: Path) -> bytes | None:
-    """Return pg_control, which changes whenever a server runs on a directory; None without one."""
+    """Return pg_control, which changes whenever a server runs on a directory; None without one that can be read."""
     try:
         return (data / "global/pg_control").read_bytes()
-    except FileNotFoundError:
+    except OSError:
         return None
 
 

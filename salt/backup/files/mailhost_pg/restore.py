@@ -24,19 +24,24 @@ NAME, EXPORT = "mailhost-pg-restore", "mailhost-pg-export"
 # Room for WAL and what a recovery writes beside the data.
 _MARGIN = 1 << 29
 _SWITCHED_SECONDS = 60
+# How long a server that was stopped is waited for; it goes on with its start also after that.
+_RESUMED_SECONDS = 60
 
 
 @dataclasses.dataclass(frozen=True)
 class Journal:
     """What a restore has done to the host, for whoever comes after it was killed.
 
-    inode is the new directory's, None before there is a whole one; kept the name that the old one gets.
+    inode is the new directory's, None before there is a whole one; kept the name that the old one gets; live_since when
+    a server was started on it first; served, whether that server has answered: all that is left then are the backups
+    that note it.
     """
 
     inode: int | None = None
     kept: str = ""
     live_since: float = 0.0
     cluster: str = ""
+    served: bool = False
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -128,10 +133,13 @@ def _sentence(config: Config, asked: argparse.Namespace, found: recovery.Found, 
         said += f" in repository {asked.repository}"
     if found.wal:
         said += f" and of {' and '.join(map(str, found.wal))}"
+    there = config.data.exists() and any(config.data.iterdir())
+    if there and marker == found.cluster and config.data / "pg_wal" not in found.wal and not serving(config):
+        said += f", without {config.data}/pg_wal, which cannot be read,"
     said += f" into {_new(config)}"
     if marker != found.cluster:
         said += f", cluster {found.cluster} in place of {marker or 'none'}"
-    if not config.data.exists() or not any(config.data.iterdir()):
+    if not there:
         return f"{said}, and puts it at {config.data}, where nothing is."
     stopped = "" if way.target.moment and serving(config) else ", for which PostgreSQL is stopped from the beginning"
     return f"{said}{stopped}, checks it, and swaps it with {config.data}, which is kept as {config.data}.before-TIME."
@@ -152,7 +160,7 @@ def _restore(
 ) -> None:
     """Do it; whatever goes wrong before the swap leaves everything as it was."""
     begun, new = time.monotonic(), _new(config)
-    was_up = _active(config)
+    was_up, before = _active(config), _read(config)
     still = None
     try:
         if not (wanted.moment and serving(config)):
@@ -173,8 +181,11 @@ def _restore(
             room.keep = True
     except BaseException:
         if was_up:
-            container.run(["systemctl", "start", config.unit])
-        _journal(config).unlink(missing_ok=True)
+            _resume(config)
+        if before:
+            _write(config, before)
+        else:
+            _journal(config).unlink(missing_ok=True)
         raise
     # From here on it is faster to go on than to go back.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -216,7 +227,7 @@ def _start(config: Config, journal: Journal) -> Journal:
     if (old or "").strip() != journal.cluster:
         _replace(config.marker, f"{journal.cluster}\n")
     _introduce(config, journal.cluster)
-    journal = dataclasses.replace(journal, live_since=time.time())
+    journal = dataclasses.replace(journal, live_since=journal.live_since or time.time())
     _write(config, journal)
     try:
         container.run(["systemctl", "start", config.unit], timeout=400)
@@ -224,6 +235,8 @@ def _start(config: Config, journal: Journal) -> Journal:
         container.sql(config, "select 1", config.database)
     except Failed as error:
         _go_back(config, journal, old, f"the restored server does not work: {error}")
+    journal = dataclasses.replace(journal, served=True)
+    _write(config, journal)
     return journal
 
 
@@ -231,6 +244,7 @@ def _go_back(config: Config, journal: Journal, marker: str | None, why: str) -> 
     """Let what ran before run again. Raises Failed with why, and with what is now."""
     kept = Path(journal.kept)
     if not kept.exists():
+        _journal(config).unlink()
         raise Failed(why)
     _stop(config)
     _exchange(config.data, kept)
@@ -238,11 +252,31 @@ def _go_back(config: Config, journal: Journal, marker: str | None, why: str) -> 
     kept.rename(failed)
     if marker:
         _replace(config.marker, marker)
-    container.run(["systemctl", "start", config.unit], timeout=400)
-    _journal(config).unlink()
+    since = time.time()
+    try:
+        container.run(["systemctl", "start", config.unit], timeout=400)
+    except Failed as error:
+        _journal(config).unlink()
+        raise Failed(
+            f"{why}; the restored data is in {failed}, and what was there before does not start: {error}"
+        ) from None
+    why += f"; what ran before runs again, and the restored data is in {failed}"
     # The new line may be in the archive: from now on it is the old one that counts.
-    _back_up(config, time.time())
-    raise Failed(f"{why}; what ran before runs again, and the restored data is in {failed}")
+    _write(config, Journal(_inode(config.data), live_since=since, cluster=(marker or "").strip(), served=True))
+    try:
+        _back_up(config, since)
+    except Failed as error:
+        raise Failed(f"{why}; it has no new base backup yet: {error}") from None
+    _journal(config).unlink()
+    raise Failed(why)
+
+
+def _resume(config: Config) -> None:
+    """Start the server that a restore has stopped; one that cannot start may be why there is a restore at all."""
+    try:
+        container.run(["systemctl", "start", config.unit], timeout=_RESUMED_SECONDS)
+    except Failed as error:
+        print(f"{config.unit} is not up again: {error}")
 
 
 def _stop(config: Config) -> None:
@@ -268,25 +302,35 @@ def _introduce(config: Config, cluster: str) -> None:
 
 def _finish(config: Config, journal: Journal) -> None:
     """Let every repository have a backup that needs nothing of before."""
-    if Path(journal.kept).exists():
+    if journal.kept and Path(journal.kept).exists():
         print(f"{config.data} is the restored one; what was there is kept as {journal.kept}")
     try:
         _back_up(config, journal.live_since)
     except Failed as error:
         raise Failed(
-            f"the database is restored and runs, but has no new base backup yet: {error}; "
-            "when that is mended: mailhost-pg backup --type full"
+            f"the database runs, but has no new base backup yet: {error}; when that is mended: mailhost-pg backup"
         ) from None
     _journal(config).unlink()
-    label = pgbackrest.info(config).of(journal.cluster)[-1].label
-    print(f"new base backup: {label}")
+    for backup in pgbackrest.info(config).of(journal.cluster)[-1:]:
+        print(f"new base backup: {backup.label}")
 
 
 def _back_up(config: Config, live_since: float) -> None:
-    """Make a full backup in every repository that says since when its line is the one in use."""
-    for number in config.repositories:
-        note = f"--annotation={plan.LIVE_SINCE}={live_since:.3f}"
-        pgbackrest.run(config, f"--repo={number}", "--type=full", note, "backup")
+    """Let every repository have a full backup that says since when its line is the one in use.
+
+    One that fails does not keep the other from getting its own. Raises Failed with what each said.
+    """
+    note, failures = f"{live_since:.3f}", []
+    there = {backup.repository for backup in pgbackrest.info(config).of() if backup.notes.get(plan.LIVE_SINCE) == note}
+    for number in sorted({*config.repositories} - there):
+        try:
+            pgbackrest.run(
+                config, f"--repo={number}", "--type=full", f"--annotation={plan.LIVE_SINCE}={note}", "backup"
+            )
+        except Failed as error:
+            failures.append(f"repository {number}: {error}")
+    if failures:
+        raise Failed("; ".join(failures))
 
 
 def clear_export(config: Config) -> Path:
@@ -299,25 +343,31 @@ def clear_export(config: Config) -> Path:
 def tidy(config: Config) -> None:
     """Bring to an end what a killed restore left: back to what was before the swap, forward after it.
 
-    Nothing stays of a killed export either.
+    Nothing stays of a killed export either. A backup that is still missing keeps nobody from what he is about to do.
     """
     container.remove(NAME)
     clear_export(config)
-    new, path = _new(config), _journal(config)
-    journal = Journal(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
-    if journal and journal.inode is not None and _inode(config.data) == journal.inode:
+    new, journal = _new(config), _read(config)
+    swapped = journal is not None and journal.inode is not None and _inode(config.data) == journal.inode
+    if journal and swapped and not journal.served:
         if new.exists():
             new.rename(journal.kept)
         print("an earlier restore was cut off after the swap: it is brought to its end")
         _stop(config)
-        _finish(config, _start(config, journal))
-        return
+        journal = _start(config, journal)
     if new.exists():
         print(f"an earlier restore was cut off: {new} is removed")
         shutil.rmtree(new)
-    if journal:
-        container.run(["systemctl", "start", config.unit], timeout=400)
-        path.unlink()
+    if journal and swapped:
+        try:
+            _finish(config, journal)
+        except Failed as error:
+            print(error)
+    elif journal:
+        # Put in another's place by somebody since then: he knows whether it is to run.
+        if not journal.served:
+            _resume(config)
+        _journal(config).unlink()
 
 
 def _switch(config: Config) -> str:
@@ -348,6 +398,11 @@ def _new(config: Config) -> Path:
 
 def _journal(config: Config) -> Path:
     return config.state / "restore.json"
+
+
+def _read(config: Config) -> Journal | None:
+    path = _journal(config)
+    return Journal(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def _write(config: Config, journal: Journal) -> None:

@@ -62,7 +62,8 @@ def main(config: Config, asked: argparse.Namespace) -> int:
                 wrong += look(config, number, listing=asked.scheduled and number > 1)
             except Failed as error:
                 silent.append(f"repository {number}: {error}")
-        if asked.repository in (None, 1):
+        # Without what could not be read nobody knows that all is in order: what was known before still counts.
+        if asked.repository in (None, 1) and (wrong or not silent):
             note = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "found": wrong}
             proofs.replace(config.state / NAME, json.dumps(note), 0o640)
     if wrong or silent:
