@@ -61,7 +61,10 @@ def vps():
 
 
 def sudo_without_password():
-    """Prove that sudo, as it reads its own files, asks members of group sudo for no password."""
+    """Prove that sudo, as it reads its own files, asks members of group sudo for no password.
+
+    What it reads does not tell which of several rules wins, so it is tried too, as the admin: once that is a member.
+    """
     try:
         status = os.stat("/etc/sudoers.d/90-nopasswd-sudo")
     except FileNotFoundError:
@@ -72,7 +75,13 @@ def sudo_without_password():
     allowed = __salt__["mailhost_sudo.passwordless"]()
     if "%sudo" not in allowed:
         failures.append("group sudo is asked for a password")
-    return judged(failures, "group sudo is not asked for a password, says cvtsudoers")
+    evidence = "group sudo is not asked for a password, says cvtsudoers"
+    admin, accounts = __pillar__["access"]["admin"]["name"], __salt__["mailhost_accounts.read"]()
+    if admin in accounts["users"] and admin in accounts["groups"].get("sudo", {"members": []})["members"]:
+        evidence += f"; {admin} has tried it"
+        if words := __salt__["mailhost_sudo.refusal"](admin):
+            failures.append(f"{admin} does not get root by sudo: {words}")
+    return judged(failures, evidence)
 
 
 def default_user_absent():

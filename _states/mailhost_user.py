@@ -54,7 +54,8 @@ def absent(name):
     """
     accounts = __salt__["mailhost_accounts.read"]()
     traces = __salt__["mailhost_accounts.traces"](name)
-    sudoers = mailhost_sudo.without_user(__salt__["mailhost_sudo.files"](), name)
+    files = mailhost_forecast.applied(__context__, "sudoers", __salt__["mailhost_sudo.files"]())
+    sudoers = mailhost_sudo.without_user(files, name)
     changes = {kind: {"old": ", ".join(paths), "new": None} for kind, paths in traces.items()}
     if sudoers:
         changes["sudoers"] = {"old": ", ".join(sudoers), "new": None}

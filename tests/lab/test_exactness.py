@@ -58,6 +58,12 @@ TAMPERS = [
     Tamper("keys are root's", f"{CONSOLE} chown -R root:root /home/phalkonadmin/.ssh", ("1.2.4",)),
     Tamper("root may log in", CONSOLE, ("1.2.4",)),
     Tamper("NOPASSWD in sudoers", "echo '%adm ALL=(ALL:ALL) NOPASSWD: ALL' >>/etc/sudoers", ("1.2.7",)),
+    Tamper("admin's NOPASSWD in sudoers", "echo 'phalkonadmin ALL=(ALL) NOPASSWD:ALL' >>/etc/sudoers", ("1.2.7",)),
+    Tamper(
+        "admin asked after the include",
+        f"{CONSOLE} echo 'phalkonadmin ALL=(ALL) ALL' >>/etc/sudoers",
+        ("1.2.1",),
+    ),
     Tamper("stray in sudoers.d", "echo 'games ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zz-games", ("1.2.7",)),
 ]  # fmt: skip
 
@@ -79,6 +85,7 @@ def test_tampered_host(entered: Host, checkout: Checkout, exact: Exact, tamper: 
     assert found.made
     assert _open(found, "dry") >= set(tamper.expected)
     assert not _open(found, "again") & set(tamper.expected)
+    assert entered.run(["runuser", "-u", "phalkonadmin", "--", "sudo", "-n", "id", "-u"]).stdout == "0\n"
     if tamper.id == "admin's uid moved":
         assert entered.run(["stat", "-c", "%u:%g %a", "/srv/hers"]).stdout == "1000:1000 4755\n"
 
