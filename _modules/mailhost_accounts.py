@@ -22,6 +22,7 @@ __all__ = [
     "logged_in_as",
     "make_private",
     "read",
+    "refuse_shell",
     "remove",
     "startup_files",
     "traces",
@@ -62,6 +63,21 @@ def read():
             "password_hash": password_hash,
         }
     return {"users": users, "groups": groups}
+
+
+def refuse_shell(shell):
+    """Raise CommandExecutionError when a login shell cannot be run: usermod takes it, sshd lets nobody in then.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_accounts.refuse_shell /usr/bin/zsh
+    """
+    if not (os.path.isfile(shell) and os.stat(shell).st_mode & 0o111):
+        raise CommandExecutionError(
+            f"access.admin.shell: {shell} is no executable file on the host: install it there, or declare another shell"
+        )
 
 
 def add(name, uid, shell, home, groups, password_hash=None):

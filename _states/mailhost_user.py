@@ -19,7 +19,8 @@ def present(name, uid, shell, groups, password_hash):
     password_hash
         A crypt(5) hash, or None for a locked password.
 
-    An account that is there with another id gets the declared one, and its files follow.
+    An account that is there with another id gets the declared one, and its files follow. Refuses a shell that the host
+    does not have: nobody could log in.
     """
     wanted = {
         "name": name,
@@ -29,6 +30,7 @@ def present(name, uid, shell, groups, password_hash):
         "groups": groups,
         "password_hash": password_hash,
     }
+    __salt__["mailhost_accounts.refuse_shell"](shell)
     real = __salt__["mailhost_accounts.read"]()
     users = mailhost_forecast.applied(__context__, "users", real["users"])
     changes = mailhost_accounts.plan_present(

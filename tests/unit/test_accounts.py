@@ -1,10 +1,13 @@
 """What differs between the account that is wanted and the one that is there."""
 
+import importlib.util
+import pathlib
 from typing import Any
 
 import pytest
 from salt.exceptions import CommandExecutionError
 
+from compiled import ROOT
 from mailhost_accounts import plan_present
 
 WANTED = {
@@ -73,3 +76,32 @@ def test_a_declared_password_is_set_and_never_shown() -> None:
 def test_what_is_somebody_elses_is_not_taken(users: dict[str, Any], groups: dict[str, Any], sentence: str) -> None:
     with pytest.raises(CommandExecutionError, match="^" + sentence.replace("(", r"\(")):
         plan_present(WANTED, users, groups)
+
+
+def loaded(kind: str, name: str, **dunders: Any) -> Any:
+    """Return a module or state of the tree with Salt's names in it."""
+    spec = importlib.util.spec_from_file_location(f"{kind}_{name}", ROOT / f"_{kind}/{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    vars(module).update(dunders)
+    return module
+
+
+@pytest.mark.parametrize("test", [True, False])
+@pytest.mark.parametrize("mode", [None, 0o644])
+def test_a_shell_that_nobody_can_run_is_refused(tmp_path: pathlib.Path, mode: int | None, test: bool) -> None:
+    shell = tmp_path / "zsh"
+    if mode:
+        shell.touch(mode)
+    salt = {"mailhost_accounts.refuse_shell": loaded("modules", "mailhost_accounts").refuse_shell}
+    state = loaded("states", "mailhost_user", __salt__=salt, __opts__={"test": test}, __context__={})
+    result = state.present("ada", 1000, str(shell), ["sudo"], None)
+    words = f"access.admin.shell: {shell} is no executable file on the host: install it there, or declare another shell"
+    assert (result["result"], result["comment"]) == (False, words)
+
+
+def test_a_shell_that_runs_is_taken(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "bash").touch(0o755)
+    (tmp_path / "link").symlink_to("bash")
+    loaded("modules", "mailhost_accounts").refuse_shell(str(tmp_path / "link"))
