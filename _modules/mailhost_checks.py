@@ -9,6 +9,7 @@ import os
 import time
 
 import mailhost_access
+import mailhost_accounts
 import mailhost_backup
 import mailhost_database
 import mailhost_docker
@@ -116,6 +117,10 @@ def admin():
         failures.append("is not in group sudo")
     if not user["home_exists"]:
         failures.append(f"{user['home']} does not exist")
+    elif user["home_uid"] != user["uid"]:
+        failures.append(f"{user['home']} belongs to uid {user['home_uid']}")
+    if left := mailhost_accounts.said(__salt__["mailhost_accounts.moves"](wanted["name"])):
+        failures.append(f"files of {left} have not all followed")
     if wanted["password_hash"] is None and not user["locked"]:
         failures.append("has a password that nobody declared")
     password = "password locked" if user["locked"] else "password as declared"

@@ -19,7 +19,8 @@ def present(name, uid, shell, groups, password_hash):
     password_hash
         A crypt(5) hash, or None for a locked password.
 
-    An account that is there with another id gets the declared one, and its files follow. Refuses a shell that the host
+    An account that is there with another id gets the declared one, and its files follow, those too
+    that a run which was cut short has left behind. Refuses a shell that the host
     does not have: nobody could log in.
     """
     wanted = {
@@ -33,16 +34,15 @@ def present(name, uid, shell, groups, password_hash):
     __salt__["mailhost_accounts.refuse_shell"](shell)
     real = __salt__["mailhost_accounts.read"]()
     users = mailhost_forecast.applied(__context__, "users", real["users"])
-    changes = mailhost_accounts.plan_present(
-        wanted, users, mailhost_forecast.applied(__context__, "groups", real["groups"])
-    )
+    groups_there = mailhost_forecast.applied(__context__, "groups", real["groups"])
+    changes = mailhost_accounts.plan_present(wanted, users, groups_there, __salt__["mailhost_accounts.moves"](name))
     if __opts__["test"] and changes:
         mailhost_forecast.note(__context__, "users", name, {**wanted, "gid": uid, "home_exists": True})
 
     def act():
         if "user" in changes:
             __salt__["mailhost_accounts.add"](name, uid, shell, wanted["home"], groups, password_hash)
-        else:
+        if changes.keys() - {"user"}:
             __salt__["mailhost_accounts.change"](name, changes, wanted)
 
     return outcome((__opts__, __context__), name, changes, act, f"uid {uid}, {shell}, in {', '.join(groups)}")
