@@ -83,7 +83,7 @@ def refuse_shell(shell):
 
 
 def add(name, uid, shell, home, groups, password_hash=None):
-    """Make an account with a group of its own; without a hash its password is locked.
+    """Make an account with a group of its own; without a hash its password is locked. Its login never ends.
 
     Raises CommandExecutionError with useradd's words.
 
@@ -99,7 +99,10 @@ def add(name, uid, shell, home, groups, password_hash=None):
     elif grp.getgrnam(name).gr_gid != uid:
         run(["groupmod", "-g", str(uid), name])
     keep = ["-M"] if os.path.isdir(home) else ["-m"]
-    run(["useradd", "-u", str(uid), "-g", name, "-G", ",".join(groups), "-s", shell, "-d", home, *keep, name])
+    # Whatever login.defs and default/useradd say of a password's age: a login by key must not end with it.
+    ageless = ["-K", "PASS_MAX_DAYS=-1", "-f", "-1"]
+    words = ["-u", str(uid), "-g", name, "-G", ",".join(groups), "-s", shell, "-d", home, *keep, *ageless]
+    run(["useradd", *words, name])
     if keep == ["-M"]:
         _give(home, uid)
     if password_hash:
@@ -181,8 +184,11 @@ def add_group(name):
     __salt__["mailhost_run.program"](["groupadd", "--system", name])
 
 
-def ageing():
+def ageing(passwords=None):
     """Return the accounts without a password whose login ends one day all the same.
+
+    passwords
+        Hashes by account, where they will be others than now.
 
     CLI Example:
 
@@ -191,7 +197,7 @@ def ageing():
         salt-ssh mail mailhost_accounts.ageing
     """
     with open("/etc/shadow", encoding="utf-8") as shadow:
-        return mailhost_accounts.ageing(shadow.read())
+        return mailhost_accounts.ageing(shadow.read(), passwords or {})
 
 
 def ageless(name):

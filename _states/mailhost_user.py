@@ -86,8 +86,12 @@ def absent(name):
 @explained
 def ageless(name):
     """Let no account without a password have a last day: it logs in by key, which sshd would then refuse."""
-    found = __salt__["mailhost_accounts.ageing"]()
-    changes = {account: {"old": ends, "new": "never"} for account, ends in found.items()}
+    users = mailhost_forecast.applied(__context__, "users", __salt__["mailhost_accounts.read"]()["users"])
+    forecast = mailhost_forecast.applied(__context__, "users", {})
+    found = __salt__["mailhost_accounts.ageing"](
+        {account: user["password_hash"] or "!" for account, user in forecast.items()}
+    )
+    changes = {account: {"old": ends, "new": "never"} for account, ends in found.items() if account in users}
 
     def act():
         for account in changes:

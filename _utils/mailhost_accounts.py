@@ -119,16 +119,19 @@ def owned_mounts(mountinfo: str) -> list[str]:
     return found
 
 
-def ageing(shadow: str) -> dict[str, str]:
+def ageing(shadow: str, passwords: Mapping[str, str]) -> dict[str, str]:
     """Return the accounts without a password whose login ends one day all the same, and when, as chage(1) says it.
 
     Of shadow(5)'s fields: the fifth is the longest age of a password in days, the seventh how long an aged one still
     works. sshd refuses a key's login on both ("Password change required"), also where the password is locked.
+
+    passwords
+        What shadow's second field will be by then, by account, where it is not as it is now.
     """
     found = {}
     for line in shadow.splitlines():
         fields = line.split(":")
-        if len(fields) < 8 or fields[1][:1] not in ("!", "*"):
+        if len(fields) < 8 or passwords.get(fields[0], fields[1])[:1] not in ("!", "*"):
             continue
         longest, inactive = fields[4], fields[6]
         if (longest and 0 <= int(longest) < 10000) or (inactive and int(inactive) >= 0):

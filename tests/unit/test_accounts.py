@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 
+import mailhost_forecast
 from compiled import ROOT
-from mailhost_accounts import owned_mounts, plan_present, with_moves
+from mailhost_accounts import ageing, owned_mounts, plan_present, with_moves
 
 WANTED = {
     "name": "ada",
@@ -225,3 +226,32 @@ def test_the_note_is_there_before_the_id_changes(tmp_path: pathlib.Path, monkeyp
     with pytest.raises(CommandExecutionError, match="the power is gone"):
         host.change(MOVED)
     assert host.module.moves("ada") == MOVES
+
+
+SHADOW = """\
+ada:$y$x:20000:1:365:7:45::
+eve:!:20000:1:365:7:::
+linuxuser:!:20000:1:365:7:45::
+vmail:!:20000::::::
+"""
+
+
+@pytest.mark.parametrize(
+    ("forecast", "accounts"),
+    [
+        ({}, {"eve", "linuxuser"}),
+        ({"linuxuser": None}, {"eve"}),
+        ({"ada": {"password_hash": None}, "linuxuser": None}, {"ada", "eve"}),
+        ({"eve": {"password_hash": "$y$z"}}, {"linuxuser"}),
+    ],
+)
+def test_logins_that_end_are_those_of_accounts_as_the_run_leaves_them(
+    forecast: dict[str, Any], accounts: set[str]
+) -> None:
+    salt = {
+        "mailhost_accounts.read": lambda: {"users": {name: {} for name in ("ada", "eve", "linuxuser", "vmail")}},
+        "mailhost_accounts.ageing": lambda passwords: ageing(SHADOW, passwords),
+    }
+    context = {mailhost_forecast.KEY: {"users": forecast}}
+    state = loaded("states", "mailhost_user", __salt__=salt, __opts__={"test": True}, __context__=context)
+    assert set(state.ageless("x")["changes"]) == accounts
