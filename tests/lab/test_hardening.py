@@ -123,6 +123,34 @@ def test_what_was_spoilt_is_seen_predicted_and_repaired(
     assert found.again.marks["1.3.1"] != "[ ]"
 
 
+# What of a hardened host is gone and comes back with what the hardening stands on or brings.
+LOST = [
+    Tamper(
+        "cron removed",
+        "apt-get -qy purge cron cron-daemon-common >/dev/null",
+        (
+            "packages: as declared: cron",
+            "files: owners and modes: /etc/crontab",
+            "files: owners and modes: /etc/cron.hourly",
+        ),
+    ),
+    Tamper(
+        "admin deleted and linuxuser back",
+        "rm /etc/ssh/sshd_config.d/00-mailhost-root.conf; systemctl restart ssh;"
+        "userdel -rf phalkonadmin; useradd -m linuxuser; grep '^linuxuser:!:[0-9]*:1:365:7:45:' /etc/shadow",
+        ("linuxuser does not exist: user", "phalkonadmin exists: user"),
+    ),
+]
+
+
+@each(LOST)
+def test_what_is_lost_comes_back_as_it_was(hardened: Host, checkout: Checkout, exact: Exact, tamper: Tamper) -> None:
+    hardened.run(["sh", "-euc", tamper.script])
+    found = exact(f"hardening: {tamper.id}", hardened, checkout, SLS)
+    assert changes(found.real) >= set(tamper.expected)
+    assert "accounts: none that logs in by key ages" not in found.real.changed
+
+
 def test_controls_that_are_off_are_not_applied_and_shown(fresh: Host, checkout: Checkout, exact: Exact) -> None:
     off = {"A05": "no passwords here", "A07": "shared files", "A10": "a test", "V06": "no auditing", "N10": "a test"}
     off["V08"] = "AIDE takes a minute to install"
