@@ -395,13 +395,15 @@ def _move_files(following, new):
 def _below(mount, failures):
     """Yield where a file system is mounted and all paths of it; directories that cannot be read are failures."""
     try:
-        device = os.stat(mount).st_dev
+        there = os.stat(mount)
     except OSError as error:
         failures.append(error)
         return
     yield mount
+    if not stat.S_ISDIR(there.st_mode):
+        return  # a file may be mounted on a file
     for base, directories, files in os.walk(mount, onerror=failures.append):
-        directories[:] = [entry for entry in directories if _device(f"{base}/{entry}", failures) == device]
+        directories[:] = [entry for entry in directories if _device(f"{base}/{entry}", failures) == there.st_dev]
         yield from (f"{base}/{entry}" for entry in (*files, *directories))
 
 

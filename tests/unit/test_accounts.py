@@ -161,7 +161,11 @@ class Files:
             "mailhost_file.remove": os.unlink,
         }
         self.module = loaded("modules", "mailhost_accounts", __salt__=salt, MOVES=self.note)
-        monkeypatch.setattr("mailhost_accounts.owned_mounts", lambda _: [str(self.root), str(directory / "gone")])
+        monkeypatch.setattr(
+            "mailhost_accounts.owned_mounts",
+            lambda _: [str(self.root), str(directory / "gone"), str(directory / "file")],
+        )
+        (directory / "file").touch()
         (self.root / "sub").mkdir(parents=True)
         for name in ("a", "sub/b", "sub/c"):
             (self.root / name).touch()
@@ -188,7 +192,7 @@ class Files:
         return {os.path.relpath(path, self.root) for path, ids in self.owners.items() if ids == (1000, 1000)}
 
 
-ALL = {".", "a", "sub", "sub/b", "sub/c", "link"}
+ALL = {"../file", ".", "a", "sub", "sub/b", "sub/c", "link"}
 MOVED = {"uid": {"old": 1005, "new": 1000}, "group": {"old": 1005, "new": 1000}}
 
 
