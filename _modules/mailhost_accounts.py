@@ -383,8 +383,8 @@ def _move_files(following, new):
                 _move_file(path, following, new)
             except OSError as error:
                 failures.append(error)
-    # What is gone needs no owner.
-    failures = [error for error in failures if not isinstance(error, FileNotFoundError)]
+    # What is gone, or hidden by another mount, needs no owner; and a file that is a mount point has nothing below it.
+    failures = [error for error in failures if not isinstance(error, (FileNotFoundError, NotADirectoryError))]
     if failures:
         raise CommandExecutionError(
             f"{len(failures)} paths with {mailhost_accounts.said(following)} could not be given to id {new}, the first:"
@@ -395,15 +395,13 @@ def _move_files(following, new):
 def _below(mount, failures):
     """Yield where a file system is mounted and all paths of it; directories that cannot be read are failures."""
     try:
-        there = os.stat(mount)
+        device = os.stat(mount).st_dev
     except OSError as error:
         failures.append(error)
         return
     yield mount
-    if not stat.S_ISDIR(there.st_mode):
-        return  # a file may be mounted on a file
     for base, directories, files in os.walk(mount, onerror=failures.append):
-        directories[:] = [entry for entry in directories if _device(f"{base}/{entry}", failures) == there.st_dev]
+        directories[:] = [entry for entry in directories if _device(f"{base}/{entry}", failures) == device]
         yield from (f"{base}/{entry}" for entry in (*files, *directories))
 
 
