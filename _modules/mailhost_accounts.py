@@ -1,6 +1,7 @@
 """Look at accounts and change them: passwd, group and shadow are read once, written by Debian's own tools."""
 
 import grp
+import json
 import os
 import pathlib
 import pwd
@@ -21,21 +22,22 @@ __all__ = [
     "change",
     "logged_in_as",
     "make_private",
+    "moves",
     "read",
+    "refuse_shell",
     "remove",
     "startup_files",
     "traces",
 ]
 
-# File systems whose files keep an owner over a reboot, or are somebody's scratch space.
-OWNED = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "overlay", "tmpfs", "vfat"}
+MOVES = pathlib.Path(mailhost_accounts.MOVES)
 
 
 def read():
     """Return all users and groups of the host by name.
 
-    A user has uid, gid, shell, home, home_exists, locked and password_hash (never shown by any state); a group has gid
-    and members.
+    A user has uid, gid, shell, home, home_exists, home_uid, locked and password_hash (never shown by any state); a
+    group has gid and members.
 
     CLI Example:
 
@@ -58,14 +60,30 @@ def read():
             "shell": user.pw_shell,
             "home": user.pw_dir,
             "home_exists": os.path.isdir(user.pw_dir),
+            "home_uid": os.stat(user.pw_dir).st_uid if os.path.isdir(user.pw_dir) else None,
             "locked": password_hash[:1] in ("!", "*"),
             "password_hash": password_hash,
         }
     return {"users": users, "groups": groups}
 
 
+def refuse_shell(shell):
+    """Raise CommandExecutionError when a login shell cannot be run: usermod takes it, sshd lets nobody in then.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_accounts.refuse_shell /usr/bin/zsh
+    """
+    if not (os.path.isfile(shell) and os.stat(shell).st_mode & 0o111):
+        raise CommandExecutionError(
+            f"access.admin.shell: {shell} is no executable file on the host: install it there, or declare another shell"
+        )
+
+
 def add(name, uid, shell, home, groups, password_hash=None):
-    """Make an account with a group of its own; without a hash its password is locked.
+    """Make an account with a group of its own; without a hash its password is locked. Its login never ends.
 
     Raises CommandExecutionError with useradd's words.
 
@@ -81,7 +99,10 @@ def add(name, uid, shell, home, groups, password_hash=None):
     elif grp.getgrnam(name).gr_gid != uid:
         run(["groupmod", "-g", str(uid), name])
     keep = ["-M"] if os.path.isdir(home) else ["-m"]
-    run(["useradd", "-u", str(uid), "-g", name, "-G", ",".join(groups), "-s", shell, "-d", home, *keep, name])
+    # Whatever login.defs and default/useradd say of a password's age: a login by key must not end with it.
+    ageless = ["-K", "PASS_MAX_DAYS=-1", "-f", "-1"]
+    words = ["-u", str(uid), "-g", name, "-G", ",".join(groups), "-s", shell, "-d", home, *keep, *ageless]
+    run(["useradd", *words, name])
     if keep == ["-M"]:
         _give(home, uid)
     if password_hash:
@@ -93,7 +114,9 @@ def change(name, changes, wanted):
 
     The id of an account that is in use can be changed: usermod(8) refuses while it sees processes of the account, and
     the run itself may be one, so it works where it sees none. Files of the old id follow, on all file systems of the
-    host.
+    host. Which ids they follow is noted on disk until they all have: the next run goes on where this one was stopped.
+
+    Raises CommandExecutionError with the program's words, or with how many files could not follow.
 
     CLI Example:
 
@@ -103,18 +126,18 @@ def change(name, changes, wanted):
     """
     run = __salt__["mailhost_run.program"]
     alone = ["unshare", "--pid", "--fork", "--mount-proc"]
+    following = mailhost_accounts.with_moves(moves(name), changes, wanted["uid"])
+    if any(following.values()):
+        _note_moves({**_noted(), name: following})
     if "group" in changes:
-        old = changes["group"]["old"]
-        run(
-            ["groupadd", "-g", str(wanted["uid"]), name]
-            if old is None
-            else ["groupmod", "-g", str(wanted["uid"]), name]
-        )
-        if old is not None:
-            _move_files(group=(old, wanted["uid"]))
+        tool = "groupadd" if changes["group"]["old"] is None else "groupmod"
+        run([tool, "-g", str(wanted["uid"]), name])
     if "uid" in changes:
         run([*alone, "usermod", "-u", str(wanted["uid"]), name])
-        _move_files(user=(changes["uid"]["old"], wanted["uid"]))
+    if any(following.values()):
+        _move_files(following, wanted["uid"])
+    if name in _noted():
+        _note_moves({other: ids for other, ids in _noted().items() if other != name})
     if "gid" in changes:
         run([*alone, "usermod", "-g", name, name])
     if "shell" in changes:
@@ -126,6 +149,8 @@ def change(name, changes, wanted):
             run([*alone, "usermod", "-d", wanted["home"], name])
             if not os.path.isdir(wanted["home"]):
                 run(["mkhomedir_helper", name, "0077"])
+    if "owner" in changes:
+        _give(wanted["home"], wanted["uid"])
     if "groups" in changes:
         run(["usermod", "-a", "-G", changes["groups"]["new"].replace(" ", ""), name])
     if "password" in changes:
@@ -133,6 +158,18 @@ def change(name, changes, wanted):
             run(["usermod", "-L", name])
         else:
             _set_password(name, wanted["password_hash"])
+
+
+def moves(name):
+    """Return the ids whose files were to follow when an account's id was changed, and did not all: a list by kind.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_accounts.moves phalkonadmin
+    """
+    return _noted().get(name, {})
 
 
 def add_group(name):
@@ -147,8 +184,11 @@ def add_group(name):
     __salt__["mailhost_run.program"](["groupadd", "--system", name])
 
 
-def ageing():
+def ageing(passwords=None):
     """Return the accounts without a password whose login ends one day all the same.
+
+    passwords
+        Hashes by account, where they will be others than now.
 
     CLI Example:
 
@@ -157,7 +197,7 @@ def ageing():
         salt-ssh mail mailhost_accounts.ageing
     """
     with open("/etc/shadow", encoding="utf-8") as shadow:
-        return mailhost_accounts.ageing(shadow.read())
+        return mailhost_accounts.ageing(shadow.read(), passwords or {})
 
 
 def ageless(name):
@@ -316,29 +356,69 @@ def _processes(uid):
     return found
 
 
-def _move_files(user=None, group=None):
-    """Let files follow a user's or group's id from old to new, on every file system that keeps owners."""
-    with open("/proc/self/mountinfo", encoding="utf-8") as mounts:
-        fields = [line.split() for line in mounts]
-    for mount in fields:
-        path, kind = mount[4], mount[mount.index("-") + 1]
-        if kind in OWNED and not path.startswith(("/proc", "/sys")):
-            device = os.stat(path).st_dev
-            for base, directories, files in os.walk(path):
-                directories[:] = [entry for entry in directories if os.lstat(f"{base}/{entry}").st_dev == device]
-                for entry in [base, *(f"{base}/{file}" for file in (*files, *directories))]:
-                    _move_file(entry, user, group)
+def _noted():
+    """Return which files are still to follow, by account."""
+    return json.loads(MOVES.read_text(encoding="utf-8")) if MOVES.exists() else {}
 
 
-def _move_file(path, user, group):
-    """Change the owner of one file from old to new; chown(2) clears setuid and setgid, so they are set again."""
+def _note_moves(noted):
+    """Note which files are still to follow, by account; nothing is left when there are none."""
+    if noted:
+        MOVES.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        __salt__["mailhost_file.replace"](str(MOVES), json.dumps(noted), mode=0o600)
+    else:
+        __salt__["mailhost_file.remove"](str(MOVES))
+
+
+def _move_files(following, new):
+    """Let files follow a user's and a group's ids to the new one, on every file system that keeps owners.
+
+    What cannot be reached or given is passed over, and said in the end.
+    """
+    failures = []
+    mountinfo = pathlib.Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    for mount in mailhost_accounts.owned_mounts(mountinfo):
+        for path in _below(mount, failures):
+            try:
+                _move_file(path, following, new)
+            except OSError as error:
+                failures.append(error)
+    # What is gone, or hidden by another mount, needs no owner; and a file that is a mount point has nothing below it.
+    failures = [error for error in failures if not isinstance(error, (FileNotFoundError, NotADirectoryError))]
+    if failures:
+        raise CommandExecutionError(
+            f"{len(failures)} paths with {mailhost_accounts.said(following)} could not be given to id {new}, the first:"
+            f" {failures[0].filename}: {failures[0].strerror.lower()}; put that right and apply again"
+        )
+
+
+def _below(mount, failures):
+    """Yield where a file system is mounted and all paths of it; directories that cannot be read are failures."""
     try:
-        status = os.lstat(path)
-        uid = user[1] if user and status.st_uid == user[0] else -1
-        gid = group[1] if group and status.st_gid == group[0] else -1
-        if (uid, gid) != (-1, -1):
-            os.lchown(path, uid, gid)
-            if stat.S_ISREG(status.st_mode) and status.st_mode & (stat.S_ISUID | stat.S_ISGID):
-                os.chmod(path, stat.S_IMODE(status.st_mode))
-    except FileNotFoundError:
+        device = os.stat(mount).st_dev
+    except OSError as error:
+        failures.append(error)
         return
+    yield mount
+    for base, directories, files in os.walk(mount, onerror=failures.append):
+        directories[:] = [entry for entry in directories if _device(f"{base}/{entry}", failures) == device]
+        yield from (f"{base}/{entry}" for entry in (*files, *directories))
+
+
+def _device(path, failures):
+    try:
+        return os.lstat(path).st_dev
+    except OSError as error:
+        failures.append(error)
+        return None
+
+
+def _move_file(path, following, new):
+    """Change the owner of one file to the new id; chown(2) clears setuid and setgid, so they are set again."""
+    status = os.lstat(path)
+    uid = new if status.st_uid in following["user"] else -1
+    gid = new if status.st_gid in following["group"] else -1
+    if (uid, gid) != (-1, -1):
+        os.lchown(path, uid, gid)
+        if stat.S_ISREG(status.st_mode) and status.st_mode & (stat.S_ISUID | stat.S_ISGID):
+            os.chmod(path, stat.S_IMODE(status.st_mode))

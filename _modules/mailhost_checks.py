@@ -9,6 +9,7 @@ import os
 import time
 
 import mailhost_access
+import mailhost_accounts
 import mailhost_backup
 import mailhost_database
 import mailhost_docker
@@ -61,7 +62,10 @@ def vps():
 
 
 def sudo_without_password():
-    """Prove that sudo, as it reads its own files, asks members of group sudo for no password."""
+    """Prove that sudo, as it reads its own files, asks members of group sudo for no password.
+
+    What it reads does not tell which of several rules wins, so it is tried too, as the admin: once that is a member.
+    """
     try:
         status = os.stat("/etc/sudoers.d/90-nopasswd-sudo")
     except FileNotFoundError:
@@ -72,7 +76,13 @@ def sudo_without_password():
     allowed = __salt__["mailhost_sudo.passwordless"]()
     if "%sudo" not in allowed:
         failures.append("group sudo is asked for a password")
-    return judged(failures, "group sudo is not asked for a password, says cvtsudoers")
+    evidence = "group sudo is not asked for a password, says cvtsudoers"
+    admin, accounts = __pillar__["access"]["admin"]["name"], __salt__["mailhost_accounts.read"]()
+    if admin in accounts["users"] and admin in accounts["groups"].get("sudo", {"members": []})["members"]:
+        evidence += f"; {admin} has tried it"
+        if words := __salt__["mailhost_sudo.refusal"](admin):
+            failures.append(f"{admin} does not get root by sudo: {words}")
+    return judged(failures, evidence)
 
 
 def default_user_absent():
@@ -107,6 +117,10 @@ def admin():
         failures.append("is not in group sudo")
     if not user["home_exists"]:
         failures.append(f"{user['home']} does not exist")
+    elif user["home_uid"] != user["uid"]:
+        failures.append(f"{user['home']} belongs to uid {user['home_uid']}")
+    if left := mailhost_accounts.said(__salt__["mailhost_accounts.moves"](wanted["name"])):
+        failures.append(f"files of {left} have not all followed")
     if wanted["password_hash"] is None and not user["locked"]:
         failures.append("has a password that nobody declared")
     password = "password locked" if user["locked"] else "password as declared"

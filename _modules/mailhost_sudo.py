@@ -4,9 +4,11 @@ import os
 import pathlib
 import time
 
+from salt.exceptions import CommandExecutionError
+
 import mailhost_sudo
 
-__all__ = ["files", "passwordless", "put", "put_away", "unpackaged"]
+__all__ = ["files", "passwordless", "put", "put_away", "refusal", "unpackaged"]
 
 MAIN = pathlib.Path(mailhost_sudo.MAIN)
 DIRECTORY = pathlib.Path(mailhost_sudo.DIRECTORY)
@@ -27,8 +29,13 @@ def files():
     return {str(path): path.read_text(encoding="utf-8", errors="surrogateescape") for path in there}
 
 
-def put(path, text):
+def put(path, text, admin=None):
     """Put a sudoers file in place, or remove it when nothing is left of it; visudo reads it before.
+
+    admin
+        An account whose sudo is tried before and after: when it worked and does not any more, the old file is put back.
+
+    Raises CommandExecutionError when the file is refused or had to be put back.
 
     CLI Example:
 
@@ -36,10 +43,28 @@ def put(path, text):
 
         salt-ssh mail mailhost_sudo.put /etc/sudoers.d/90-x '%sudo ALL=(ALL:ALL) ALL'
     """
-    if text:
-        __salt__["mailhost_file.replace"](path, text, mode=0o440, check=["visudo", "-cf"])
-    else:
-        os.unlink(path)
+    worked = admin is not None and not refusal(admin)
+    old = files().get(path)
+    _write(path, text)
+    if worked and (words := refusal(admin)):
+        _write(path, old)
+        raise CommandExecutionError(f"{path}: put back, for {admin} would have lost sudo without a password: {words}")
+
+
+def refusal(name):
+    """Return why an account does not become root by sudo without a password, "" when it does: it is tried.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_sudo.refusal phalkonadmin
+    """
+    try:
+        __salt__["mailhost_run.program"](["runuser", "-u", name, "--", "sudo", "-n", "true"], timeout=60)
+    except CommandExecutionError as error:
+        return str(error)
+    return ""
 
 
 def unpackaged(names):
@@ -83,3 +108,11 @@ def passwordless():
     if not CVTSUDOERS.exists():
         return []
     return mailhost_sudo.passwordless(__salt__["mailhost_run.program"]([str(CVTSUDOERS), "-f", "json", str(MAIN)]))
+
+
+def _write(path, text):
+    """Put a sudoers file in place, or remove it when there is no text for it."""
+    if text:
+        __salt__["mailhost_file.replace"](path, text, mode=0o440, check=["visudo", "-cf"])
+    else:
+        os.unlink(path)

@@ -30,18 +30,23 @@ def absent(name, paths):
 
 
 @explained
-def access(name, paths):
+def access(name, paths, packages=None):
     """Let files and directories that are there belong to whom they should, with the mode they should have.
 
     paths
         ``owner:group mode`` by path, the mode as four octal digits. A path that is not there is passed over.
+    packages
+        The packages that bring some of them, by path, where this task installs them.
     """
-    found = {path: __salt__["mailhost_file.look"](path, text=False) for path in paths}
-    changes = {
-        path: {"old": mailhost_file.access(found[path]), "new": wanted}
-        for path, wanted in paths.items()
-        if found[path]["kind"] and mailhost_file.access(found[path]) != wanted
-    }
+    brought = mailhost_forecast.brought(__context__)
+    changes = {}
+    for path, wanted in paths.items():
+        # The run that brings the package is like the dry run before it, in which there was nothing.
+        come = (packages or {}).get(path) in brought
+        found = {"kind": None} if come else __salt__["mailhost_file.look"](path, text=False)
+        old = mailhost_file.access(found) if found["kind"] else None
+        if come or (old and old != wanted):
+            changes[path] = {"old": old, "new": wanted}
 
     def act():
         __salt__["mailhost_file.give_all"]({path: paths[path] for path in changes})

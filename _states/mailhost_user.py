@@ -19,7 +19,9 @@ def present(name, uid, shell, groups, password_hash):
     password_hash
         A crypt(5) hash, or None for a locked password.
 
-    An account that is there with another id gets the declared one, and its files follow.
+    An account that is there with another id gets the declared one, and its files follow, those too
+    that a run which was cut short has left behind. Refuses a shell that the host
+    does not have: nobody could log in.
     """
     wanted = {
         "name": name,
@@ -29,18 +31,18 @@ def present(name, uid, shell, groups, password_hash):
         "groups": groups,
         "password_hash": password_hash,
     }
+    __salt__["mailhost_accounts.refuse_shell"](shell)
     real = __salt__["mailhost_accounts.read"]()
     users = mailhost_forecast.applied(__context__, "users", real["users"])
-    changes = mailhost_accounts.plan_present(
-        wanted, users, mailhost_forecast.applied(__context__, "groups", real["groups"])
-    )
+    groups_there = mailhost_forecast.applied(__context__, "groups", real["groups"])
+    changes = mailhost_accounts.plan_present(wanted, users, groups_there, __salt__["mailhost_accounts.moves"](name))
     if __opts__["test"] and changes:
         mailhost_forecast.note(__context__, "users", name, {**wanted, "gid": uid, "home_exists": True})
 
     def act():
         if "user" in changes:
             __salt__["mailhost_accounts.add"](name, uid, shell, wanted["home"], groups, password_hash)
-        else:
+        if changes.keys() - {"user"}:
             __salt__["mailhost_accounts.change"](name, changes, wanted)
 
     return outcome((__opts__, __context__), name, changes, act, f"uid {uid}, {shell}, in {', '.join(groups)}")
@@ -54,7 +56,8 @@ def absent(name):
     """
     accounts = __salt__["mailhost_accounts.read"]()
     traces = __salt__["mailhost_accounts.traces"](name)
-    sudoers = mailhost_sudo.without_user(__salt__["mailhost_sudo.files"](), name)
+    files = mailhost_forecast.applied(__context__, "sudoers", __salt__["mailhost_sudo.files"]())
+    sudoers = mailhost_sudo.without_user(files, name)
     changes = {kind: {"old": ", ".join(paths), "new": None} for kind, paths in traces.items()}
     if sudoers:
         changes["sudoers"] = {"old": ", ".join(sudoers), "new": None}
@@ -83,8 +86,12 @@ def absent(name):
 @explained
 def ageless(name):
     """Let no account without a password have a last day: it logs in by key, which sshd would then refuse."""
-    found = __salt__["mailhost_accounts.ageing"]()
-    changes = {account: {"old": ends, "new": "never"} for account, ends in found.items()}
+    users = mailhost_forecast.applied(__context__, "users", __salt__["mailhost_accounts.read"]()["users"])
+    forecast = mailhost_forecast.applied(__context__, "users", {})
+    found = __salt__["mailhost_accounts.ageing"](
+        {account: user["password_hash"] or "!" for account, user in forecast.items()}
+    )
+    changes = {account: {"old": ends, "new": "never"} for account, ends in found.items() if account in users}
 
     def act():
         for account in changes:

@@ -101,6 +101,10 @@ DIRECTORIES = (
     "/etc/systemd/system/audit-rules.service.d",
 )
 
+# Which package brings paths that controls give owners and modes, where a control installs it.
+CRON = ("d", "hourly", "daily", "weekly", "monthly", "yearly")
+BRINGS = dict.fromkeys(("/etc/crontab", *(f"/etc/cron.{which}" for which in CRON)), "cron-daemon-common")
+
 # The source that is written where none names Debian's security archive.
 SOURCE = "/etc/apt/sources.list.d/mailhost-security.sources"
 

@@ -12,11 +12,28 @@ DIRECTORY = "/etc/sudoers.d/"
 OURS = ("80-hardening", "90-nopasswd-sudo")
 
 _TAG = re.compile(r"\bNOPASSWD\s*:\s*")
+_INCLUDE = re.compile(r'\s*[@#]includedir\s+"?(/etc/)?sudoers\.d/?"?(\s|$)')
+# "#include" and "#includedir" are the old spelling of @include, "#1000" is a user's id: no comments (sudoers(5)).
+_ACTS = re.compile(r"\s*(#include|#\d|[^#\s])")
 
 
 def asking(text: str) -> str:
     """Return sudoers text with the tag NOPASSWD taken out of its rules; comments stay as they are."""
     return "".join(line if line.startswith("#") else _TAG.sub("", line) for line in text.splitlines(keepends=True))
+
+
+def directory_last(text: str) -> str:
+    """Return the main file's text with the include of sudoers.d at its end, where it stands in Debian's own.
+
+    sudo's last match wins: a rule after the include takes away what sudoers.d gives, a sudo without a password too. A
+    text that does not have the line stays as it is.
+    """
+    lines = text.splitlines(keepends=True)
+    includes = [line for line in lines if _INCLUDE.match(line)]
+    if not includes or _INCLUDE.match([line for line in lines if _ACTS.match(line)][-1]):
+        return text
+    rest = "".join(line for line in lines if line not in includes)
+    return rest.rstrip("\n") + "\n" + includes[-1]
 
 
 def strays(paths: Iterable[str], keep: Iterable[str]) -> list[str]:
@@ -43,9 +60,7 @@ def _cut(text: str, name: str) -> str:
         rule = rule and line.rstrip("\n").endswith("\\")  # the rule goes on
     if "".join(kept) == text:
         return text
-    # "#include" and "#includedir" are the old spelling of @include: no comments (sudoers(5)).
-    rules = any(line.strip() and (not line.startswith("#") or line.startswith("#include")) for line in kept)
-    return "".join(kept) if rules else ""
+    return "".join(kept) if any(_ACTS.match(line) for line in kept) else ""
 
 
 def passwordless(policy: str) -> list[str]:

@@ -10,7 +10,9 @@ def run():
     return task(
         __sls__,
         {
-            "sudoers: no NOPASSWD in the main file": state("mailhost_sudo.main_asks_for_password"),
+            "sudoers: no NOPASSWD in the main file": state(
+                "mailhost_sudo.main_asks_for_password", admin=__pillar__["access"]["admin"]["name"]
+            ),
             "sudoers.d: no stray file": state("mailhost_sudo.no_strays", keep=list(mailhost_sudo.OURS)),
         },
     )

@@ -5,7 +5,7 @@ from mailhost_sls import state, task
 
 
 def run():
-    """One file, read by visudo before it is put in place."""
+    """One file, read by visudo before it is put in place, and nothing in the main file that outdoes it."""
     return task(
         __sls__,
         {
@@ -17,6 +17,9 @@ def run():
                 source="salt://access/files/90-nopasswd-sudo",
                 mode="0440",
                 check=["visudo", "-cf"],
+            ),
+            "sudoers: sudoers.d has the last word": state(
+                "mailhost_sudo.directory_last", admin=__pillar__["access"]["admin"]["name"]
             ),
         },
     )

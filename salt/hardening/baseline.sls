@@ -39,7 +39,9 @@ def run():
             **only["V01"],
             "packages: none that are unsafe": state("mailhost_pkg.purged", packages=baseline.packages(on, "gone")),
             "packages: as declared": state("mailhost_pkg.installed", packages=baseline.packages(on, "installed")),
-            "files: owners and modes": state("mailhost_file.access", paths=baseline.access(on)),
+            "files: owners and modes": state(
+                "mailhost_file.access", paths=baseline.access(on), packages=baseline.BRINGS
+            ),
             **late,
             **edits,
             "groups: empty ones": state("mailhost_user.empty_groups", groups=list(of["group"])),

@@ -43,6 +43,13 @@ TAMPERS = [
         "chown -R phalkonadmin:phalkonadmin /home/phalkonadmin /srv/hers; chmod 4755 /srv/hers",
         ("1.2.3", "1.2.7"),
     ),
+    Tamper(
+        "admin's files left behind",
+        "mkdir -p /var/lib/mailhost; touch /srv/hers; chown 1005:1005 /srv/hers; chmod 4755 /srv/hers;"
+        """echo '{"phalkonadmin": {"user": [1005], "group": [1005]}}' >/var/lib/mailhost/uid-move.json""",
+        ("1.2.3",),
+    ),
+    Tamper("admin's home another's", f"{CONSOLE} chown 1005 /home/phalkonadmin", ("1.2.3",)),
     Tamper("admin's password set", "echo phalkonadmin:secret | chpasswd", ("1.2.3",)),
     Tamper("admin's home removed", f"{CONSOLE} rm -r /home/phalkonadmin", ("1.2.3", "1.2.4")),
     Tamper("admin deleted", f"{CONSOLE} userdel -rf phalkonadmin", ("1.2.3", "1.2.4", "1.2.7")),
@@ -58,6 +65,12 @@ TAMPERS = [
     Tamper("keys are root's", f"{CONSOLE} chown -R root:root /home/phalkonadmin/.ssh", ("1.2.4",)),
     Tamper("root may log in", CONSOLE, ("1.2.4",)),
     Tamper("NOPASSWD in sudoers", "echo '%adm ALL=(ALL:ALL) NOPASSWD: ALL' >>/etc/sudoers", ("1.2.7",)),
+    Tamper("admin's NOPASSWD in sudoers", "echo 'phalkonadmin ALL=(ALL) NOPASSWD:ALL' >>/etc/sudoers", ("1.2.7",)),
+    Tamper(
+        "admin asked after the include",
+        f"{CONSOLE} echo 'phalkonadmin ALL=(ALL) ALL' >>/etc/sudoers",
+        ("1.2.1",),
+    ),
     Tamper("stray in sudoers.d", "echo 'games ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zz-games", ("1.2.7",)),
 ]  # fmt: skip
 
@@ -79,7 +92,8 @@ def test_tampered_host(entered: Host, checkout: Checkout, exact: Exact, tamper: 
     assert found.made
     assert _open(found, "dry") >= set(tamper.expected)
     assert not _open(found, "again") & set(tamper.expected)
-    if tamper.id == "admin's uid moved":
+    assert entered.run(["runuser", "-u", "phalkonadmin", "--", "sudo", "-n", "id", "-u"]).stdout == "0\n"
+    if tamper.id in ("admin's uid moved", "admin's files left behind"):
         assert entered.run(["stat", "-c", "%u:%g %a", "/srv/hers"]).stdout == "1000:1000 4755\n"
 
 

@@ -123,6 +123,33 @@ def test_what_was_spoilt_is_seen_predicted_and_repaired(
     assert found.again.marks["1.3.1"] != "[ ]"
 
 
+def test_modes_of_what_a_package_brings_again_are_foretold(hardened: Host, checkout: Checkout, exact: Exact) -> None:
+    hardened.run(["sh", "-euc", "apt-get -qy purge cron cron-daemon-common >/dev/null; ls -d /etc/cron.*"])
+    found = exact("hardening: cron removed", hardened, checkout, SLS)
+    paths = {f"files: owners and modes: {path}" for path in ("/etc/crontab", "/etc/cron.hourly")}
+    assert changes(found.real) >= {"packages: as declared: cron", *paths}
+    assert hardened.run(["stat", "-c", "%a", "/etc/crontab", "/etc/cron.hourly"]).stdout == "600\n700\n"
+
+
+# A host whose accounts age, as this tree's own login.defs lets them: the admin is made there, and linuxuser goes.
+AGEING = (
+    "sed -i 's/^PASS_MAX_DAYS.*/PASS_MAX_DAYS 365/' /etc/login.defs; echo INACTIVE=45 >>/etc/default/useradd;"
+    "passwd -ql linuxuser; chage -M 365 -I 45 linuxuser"
+)
+
+
+def test_accounts_that_come_and_go_do_not_age(fresh: Host, checkout: Checkout, exact: Exact) -> None:
+    checkout.pillar(
+        {**checkout.good_pillar(fresh), "hardening": {"disabled": {"V08": "AIDE takes a minute to install"}}}
+    )
+    fresh.run(["sh", "-euc", AGEING])
+    found = exact("hardening: accounts that age", fresh, checkout, SLS)
+    assert {"linuxuser does not exist: user", "phalkonadmin exists: user"} <= changes(found.real)
+    assert "accounts: none that logs in by key ages" not in found.real.changed
+    _, _, _, _, longest, _, inactive, *_ = fresh.run(["grep", "^phalkonadmin:", "/etc/shadow"]).stdout.split(":")
+    assert {longest, inactive} <= {"", "-1"}
+
+
 def test_controls_that_are_off_are_not_applied_and_shown(fresh: Host, checkout: Checkout, exact: Exact) -> None:
     off = {"A05": "no passwords here", "A07": "shared files", "A10": "a test", "V06": "no auditing", "N10": "a test"}
     off["V08"] = "AIDE takes a minute to install"

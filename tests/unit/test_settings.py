@@ -154,7 +154,7 @@ def test_accounts_that_log_in_by_key_and_would_age() -> None:
         "sys:*:20000::::::\n"
         "old:!:20000:0:-1:7:-1::\n"
     )
-    assert mailhost_accounts.ageing(shadow) == {
+    assert mailhost_accounts.ageing(shadow, {}) == {
         "ada": "after 365 days, inactive 45",
         "eve": "after 99999 days, inactive 30",
     }

@@ -1,5 +1,8 @@
 """Small pure pieces: files, packages, sshd's settings, requisites."""
 
+import importlib.util
+from typing import Any
+
 import pytest
 from salt.exceptions import CommandExecutionError
 
@@ -8,6 +11,7 @@ import mailhost_forecast
 import mailhost_pkg
 import mailhost_sls
 import mailhost_sshd
+from compiled import ROOT
 
 FILE = {"text": "a\n", "user": "root", "group": "root", "mode": "0644"}
 
@@ -106,3 +110,26 @@ def test_ports_and_addresses_of_other_files_are_silenced() -> None:
 def test_where_sshd_listens() -> None:
     found = mailhost_sshd.effective("listenaddress 0.0.0.0:22\nlistenaddress [::]:22\nlistenaddress 10.0.0.1:2288\n")
     assert mailhost_sshd.sockets(found) == {("0.0.0.0", 22), ("::", 22), ("10.0.0.1", 2288)}
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_modes_of_what_a_package_brings_are_the_same_in_both_runs(test: bool) -> None:
+    """In the dry run the path is not there, in the real one it is, with the package's mode."""
+    spec = importlib.util.spec_from_file_location("file_state", ROOT / "_states/mailhost_file.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    given: list[dict[str, str]] = []
+    there = {"kind": "file", "user": "root", "group": "root", "mode": "0644"}
+    salt = {
+        "mailhost_file.look": lambda path, text: {"kind": None} if test or path == "/etc/none" else there,
+        "mailhost_file.give_all": given.append,
+    }
+    context: dict[str, Any] = {}
+    mailhost_forecast.bring(context, ["cron-daemon-common"])
+    vars(module).update(__salt__=salt, __opts__={"test": test}, __context__=context)
+    paths = dict.fromkeys(("/etc/crontab", "/etc/none"), "root:root 0600")
+    packages = {"/etc/crontab": "cron-daemon-common", "/etc/none": "other"}
+    made = module.access("x", paths, packages)["changes"]
+    assert made == {"/etc/crontab": {"old": None, "new": "root:root 0600"}}
+    assert given == ([] if test else [{"/etc/crontab": "root:root 0600"}])
