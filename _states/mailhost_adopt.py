@@ -22,8 +22,8 @@ def adopted(name, host, address, fingerprint, pillar):
     pillar
         The host's pillar, to say what the tree will do to it.
 
-    Refused when nobody has compared the host key, when root cannot be reached by key, and for hosts that the tree
-    cannot be applied to.
+    Refused when nobody has compared the host key, when the roster means another host by that name, when root cannot be
+    reached by key, and for hosts that the tree cannot be applied to.
     """
     by_hand, made = (
         mailhost_roster.written(__opts__["mailhost_roster"], host),
@@ -42,6 +42,12 @@ def adopted(name, host, address, fingerprint, pillar):
         raise CommandExecutionError(f"{address}: are not one host: they show different keys")
     key = keys.pop()
     entry = mailhost_adopt.entry(addresses, pillar["environment"], key)
+    if mailhost_adopt.another(made, entry):
+        path = f"{__opts__['mailhost_roster']}.d"
+        raise CommandExecutionError(
+            f"{path}: {host} is {', '.join(made['host'])} of {made['environment']} there: give another NAME=, or remove "
+            f"{path}/{host}"
+        )
     for what in sorted(set(by_hand) & set(entry)):
         mine = [str(one) for one in by_hand[what]] if isinstance(by_hand[what], list) else by_hand[what]
         if mine not in (entry[what], entry[what][0]):

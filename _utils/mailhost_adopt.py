@@ -322,3 +322,18 @@ def report(pillar: Mapping[str, Any], found: Mapping[str, Any]) -> str:
 def entry(hosts: Iterable[str], environment: str, key: str) -> dict[str, Any]:
     """Return what the roster keeps of the host."""
     return {"host": list(hosts), "environment": environment, "host_key": key}
+
+
+def another(made: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
+    """Whether the roster means another host than this one by the name.
+
+    A host may move to another address and it may be installed anew, but not both at once; and it stays in its
+    environment.
+
+    made, entry
+        What the roster has, empty for nothing, and what it is to have.
+    """
+    if not made:
+        return False
+    moved = not set(made["host"]) & set(entry["host"])
+    return bool(made["environment"] != entry["environment"] or (moved and made.get("host_key") != entry["host_key"]))

@@ -204,3 +204,19 @@ def test_the_probe_is_python_that_writes_nothing() -> None:
     compile(mailhost_adopt.PROBE, "probe", "exec")
     for word in ("write", "open(", "unlink", "mkdir", "remove", "chmod", "shell=True"):
         assert word not in mailhost_adopt.PROBE
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ({}, False),
+        ({"host": ["203.0.113.5"]}, False),
+        ({"host": ["198.51.100.9"]}, False),
+        ({"host_key": RSA}, False),
+        ({"host": ["198.51.100.9"], "host_key": RSA}, True),
+        ({"environment": "staging"}, True),
+    ],
+)
+def test_another_host_by_the_same_name_is_not_taken_in(made: dict[str, Any], said: bool) -> None:
+    entry = mailhost_adopt.entry(["203.0.113.5", "2001:db8::5"], "prod", ED)
+    assert mailhost_adopt.another({**entry, **made} if made else {}, entry) is said
