@@ -45,8 +45,8 @@ def adopted(name, host, address, fingerprint, pillar):
     if mailhost_adopt.another(made, entry):
         path = f"{__opts__['mailhost_roster']}.d"
         raise CommandExecutionError(
-            f"{path}: {host} is {', '.join(made['host'])} of {made['environment']} there: give another NAME=, or remove "
-            f"{path}/{host}"
+            f"{path}: {host} is {', '.join(made['host'])} of {made['environment']} there: give another NAME=, or "
+            f"remove {path}/{host}"
         )
     for what in sorted(set(by_hand) & set(entry)):
         mine = [str(one) for one in by_hand[what]] if isinstance(by_hand[what], list) else by_hand[what]
