@@ -19,9 +19,8 @@ def present(name, uid, shell, groups, password_hash):
     password_hash
         A crypt(5) hash, or None for a locked password.
 
-    An account that is there with another id gets the declared one, and its files follow, those too
-    that a run which was cut short has left behind. Refuses a shell that the host
-    does not have: nobody could log in.
+    An account that is there with another id gets the declared one, and its files follow, those too that a run which was
+    cut short has left behind. Refuses a shell that the host does not have: nobody could log in.
     """
     wanted = {
         "name": name,
