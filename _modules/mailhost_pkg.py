@@ -1,8 +1,10 @@
 """Look at packages and install them, with apt's own tools."""
 
+import fcntl
 import os
 import pathlib
 import shutil
+import struct
 import tempfile
 import time
 
@@ -13,6 +15,9 @@ __all__ = ["finish", "install", "installed", "purge", "refresh", "removal", "sec
 JOURNAL = pathlib.Path("/var/lib/dpkg/updates")
 SOURCES = pathlib.Path("/etc/apt")
 LISTS = "/var/lib/apt/lists"
+# Held while lists are fetched, and while packages are installed. DPkg::Lock::Timeout is for the second alone.
+LISTS_LOCK, DPKG_LOCK = f"{LISTS}/lock", "/var/lib/dpkg/lock-frontend"
+LOCK_SECONDS = 300
 STALE_SECONDS = 3600
 # --no-install-recommends: what a task needs it names. force-confold: a file we manage is not asked about.
 INSTALL = [
@@ -23,7 +28,7 @@ INSTALL = [
     "-o",
     "Dpkg::Options::=--force-confold",
     "-o",
-    "DPkg::Lock::Timeout=300",
+    f"DPkg::Lock::Timeout={LOCK_SECONDS}",
 ]
 # Without the caches and the log of what the planner was asked: apt-get writes them also when it only looks.
 UNWRITTEN = ["Dir::Log::Planner=/dev/null", "Dir::Cache::pkgcache=", "Dir::Cache::srcpkgcache="]
@@ -52,7 +57,8 @@ def installed():
 def unfinished():
     """Return the packages that dpkg was stopped in the middle of, ``{name: {"status": …, "version": …}}``.
 
-    Under the name "" stands dpkg's own journal, which apt does not work with when it was left open.
+    Under the name "" stands dpkg's own journal, which apt does not work with when it was left open. A dpkg that is at
+    work, such as Debian's own nightly upgrade's, is waited for: it has not stopped.
 
     CLI Example:
 
@@ -60,6 +66,7 @@ def unfinished():
 
         salt-ssh mail mailhost_pkg.unfinished
     """
+    _wait_for(DPKG_LOCK)
     lines = __salt__["mailhost_run.program"](
         ["dpkg-query", "-W", "-f=${db:Status-Status} ${Package} ${Version}\\n"]
     ).splitlines()
@@ -95,7 +102,8 @@ def simulate(names, sources=None):
     sources
         Texts of such sources, by path.
 
-    Raises CommandExecutionError with apt's words, e.g. for a package that does not exist.
+    Raises CommandExecutionError with apt's words, e.g. for a package that does not exist, and when others would have to
+    go for it: what somebody has installed is not removed by the way.
 
     CLI Example:
 
@@ -105,18 +113,18 @@ def simulate(names, sources=None):
     """
     run = __salt__["mailhost_run.program"]
     if not _stale() and not sources:
-        return mailhost_pkg.parse_simulation(run([*SIMULATE, "install", *names]))
+        return mailhost_pkg.planned(run([*SIMULATE, "install", *names]))
     if __context__.get("mailhost.lists_of") != (sources or {}):
         # Removed with the last reference, at the end of the run.
         __context__["mailhost.lists"] = tempfile.TemporaryDirectory(prefix="mailhost-apt.")
         _with_sources(sources or {})
         run([*INSTALL, *_apart(), "update"])
         __context__["mailhost.lists_of"] = dict(sources or {})
-    return mailhost_pkg.parse_simulation(run([*SIMULATE, *_apart(), "install", *names]))
+    return mailhost_pkg.planned(run([*SIMULATE, *_apart(), "install", *names]))
 
 
 def install(names):
-    """Install packages.
+    """Install packages; none is removed for them.
 
     Raises CommandExecutionError with apt's words.
 
@@ -126,7 +134,7 @@ def install(names):
 
         salt-ssh mail mailhost_pkg.install '["sudo"]'
     """
-    __salt__["mailhost_run.program"]([*INSTALL, "install", *names], timeout=1800)
+    __salt__["mailhost_run.program"]([*INSTALL, "--no-remove", "install", *names], timeout=1800)
     __context__.pop("mailhost.packages", None)
 
 
@@ -187,7 +195,26 @@ def refresh(forced=False):
         salt-ssh mail mailhost_pkg.refresh
     """
     if forced or _stale():
+        _wait_for(LISTS_LOCK)
         __salt__["mailhost_run.program"]([*INSTALL, "update"])
+
+
+def _wait_for(lock):
+    """Wait until nobody holds a lock of apt's; after some minutes apt itself may say that somebody does."""
+    until = time.monotonic() + LOCK_SECONDS
+    while _held(lock) and time.monotonic() < until:
+        time.sleep(1)
+
+
+def _held(path):
+    """Whether a process holds a lock on a file, as F_GETLK of fcntl(2) says without taking it."""
+    try:
+        with open(path, "rb+") as file:
+            # struct flock: type, whence, start, length, pid.
+            asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            return struct.unpack("hhqqi", fcntl.fcntl(file, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK
+    except FileNotFoundError:
+        return False
 
 
 def _stale():

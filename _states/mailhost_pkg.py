@@ -68,7 +68,10 @@ def purged(name, packages):
     if there:
         removal = __salt__["mailhost_pkg.removal"](there)
         if others := sorted(set(removal) - set(packages)):
-            raise CommandExecutionError(f"{', '.join(there)}: cannot be removed, {', '.join(others)} would go too")
+            raise CommandExecutionError(
+                f"{', '.join(there)}: cannot be removed, {', '.join(others)} would go too; remove those yourself, or "
+                "switch the control off (hardening.disabled)"
+            )
         changes = {package: {"old": version, "new": ""} for package, version in removal.items()}
     return outcome(
         (__opts__, __context__), name, changes, lambda: __salt__["mailhost_pkg.purge"](there), "none is installed"

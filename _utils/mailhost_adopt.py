@@ -88,15 +88,20 @@ KNOWN = {
     "podman": "Podman",
     "postgresql": "PostgreSQL",
     "postgresql-17": "PostgreSQL",
-    "exim4-daemon-light": "Exim",
-    "exim4-daemon-heavy": "Exim",
     "postfix": "Postfix",
     "dovecot-core": "Dovecot",
     "fail2ban": "fail2ban",
     "firewalld": "firewalld",
-    "iptables-persistent": "iptables-persistent",
     "nginx": "nginx",
     "apache2": "Apache",
+}
+# Packages that do not go with what the tree wants: what that is, and where.
+_MTA = "control V12, by which no mail server listens unasked (1.3.1)"
+IN_THE_WAY = {
+    "iptables-persistent": "ufw (1.5.1)",
+    **dict.fromkeys(("chrony", "ntpsec", "openntpd"), "systemd-timesyncd (1.3.1, control V10)"),
+    "syslog-ng-core": "rsyslog (1.3.1, control V09)",
+    **dict.fromkeys(("exim4-daemon-light", "exim4-daemon-heavy"), _MTA),
 }
 Lines = list[str]
 
@@ -255,7 +260,9 @@ def changes(pillar: Mapping[str, Any], found: Mapping[str, Any]) -> Lines:
 
 def stops(pillar: Mapping[str, Any], found: Mapping[str, Any]) -> Lines:
     """Return at which tasks the tree will stop until somebody has decided; those before them are applied."""
-    return _storage(pillar, found)[1]
+    there = [package for package in IN_THE_WAY if package in found["packages"]]
+    clashes = [f"{package} is in the way of {IN_THE_WAY[package]}: remove it" for package in sorted(there)]
+    return [*_storage(pillar, found)[1], *clashes]
 
 
 def _storage(pillar: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[Lines, Lines]:

@@ -382,6 +382,7 @@ CONTROLS: tuple[Control, ...] = (
         "CIS 5.2.2, 5.2.3, 5.2.6; ANSSI BP-028 R39",
         sets={
             "sudo": {"use_pty": "true", "logfile": "/var/log/sudo.log", "timestamp_timeout": "5"},
+            "package": {"logrotate": "installed"},
             "text": {"/etc/logrotate.d/sudo-log": r"/var/log/sudo\.log"},
         },
     ),
@@ -605,7 +606,7 @@ CONTROLS: tuple[Control, ...] = (
         "CIS 6.1.1.1.5, 6.1.1.1.6, 6.1.2.1–6.1.2.4, 6.1.2.7, against 6.1.1.1.4; ANSSI BP-028 R71",
         "the disk that a second copy takes; logrotate keeps it to some weeks",
         sets={
-            "package": {"rsyslog": "installed"},
+            "package": {"rsyslog": "installed", "logrotate": "installed"},
             "unit": {"rsyslog.service": "runs"},
             "journald": {
                 "Storage": "persistent",

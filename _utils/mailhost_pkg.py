@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from salt.exceptions import CommandExecutionError
+
 # apt-get(8), -s: lines of "Inst package [installed version] (new version …)".
 _INST = re.compile(r"^Inst (\S+) (?:\[(\S+)\] )?\((\S+) ", re.MULTILINE)
 
@@ -19,6 +21,17 @@ _GONE = re.compile(r"^(?:Purg|Remv) (\S+) \[(\S+)\]", re.MULTILINE)
 def parse_removal(output: str) -> dict[str, str]:
     """Return the packages apt-get would remove, and their versions."""
     return dict(_GONE.findall(output))
+
+
+def planned(output: str) -> dict[str, dict[str, str]]:
+    """Return what ``parse_simulation`` does; raise CommandExecutionError when packages would be removed for it."""
+    found = parse_simulation(output)
+    if gone := parse_removal(output):
+        raise CommandExecutionError(
+            f"{', '.join(found)}: not installed, apt would remove {', '.join(gone)} for that: remove it yourself "
+            "first, or switch off the control that wants the new one (hardening.disabled)"
+        )
+    return found
 
 
 def security_source(sources: Iterable[str], suite: str) -> tuple[bool, str]:

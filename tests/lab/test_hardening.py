@@ -150,6 +150,26 @@ def test_accounts_that_come_and_go_do_not_age(fresh: Host, checkout: Checkout, e
     assert {longest, inactive} <= {"", "-1"}
 
 
+def test_what_somebody_has_installed_is_not_removed_for_a_package_of_ours(entered: Host, checkout: Checkout) -> None:
+    entered.run(["sh", "-euc", "apt-get update -q; apt-get install -qy chrony"])
+    for test in (True, False):
+        run = checkout.apply(SLS, test=test)
+        assert run.returncode != 0
+        assert "apt would remove chrony for that" in run.failed["packages: as declared"]
+    assert entered.run(["dpkg-query", "-W", "-f", "${db:Status-Status}", "chrony"]).stdout == "installed"
+
+
+def test_an_apt_that_is_at_work_is_waited_for(entered: Host, checkout: Checkout) -> None:
+    """Debian's own timers are at it a minute after the boot of a fresh host."""
+    held = "import fcntl, time; file = open('/var/lib/apt/lists/lock', 'w'); fcntl.lockf(file, fcntl.LOCK_EX);"
+    held += "open('/run/held', 'w'); time.sleep(15)"
+    entered.run(["systemd-run", "-q", "python3", "-c", held])
+    entered.run(["sh", "-c", "until [ -e /run/held ]; do sleep 0.1; done"])
+    done = checkout.salt("mail", "mailhost_pkg.refresh", "forced=True")
+    assert done.returncode == 0, done
+    assert done.seconds > 5
+
+
 def test_controls_that_are_off_are_not_applied_and_shown(fresh: Host, checkout: Checkout, exact: Exact) -> None:
     off = {"A05": "no passwords here", "A07": "shared files", "A10": "a test", "V06": "no auditing", "N10": "a test"}
     off["V08"] = "AIDE takes a minute to install"

@@ -194,6 +194,13 @@ def test_what_stays() -> None:
     ]
 
 
+def test_what_does_not_go_with_the_tree_s_packages_is_said() -> None:
+    assert mailhost_adopt.stops(PILLAR, found(packages=["chrony", "iptables-persistent", "postfix"])) == [
+        "chrony is in the way of systemd-timesyncd (1.3.1, control V10): remove it",
+        "iptables-persistent is in the way of ufw (1.5.1): remove it",
+    ]
+
+
 def test_a_host_that_says_nothing() -> None:
     with pytest.raises(mailhost_adopt.Unusable, match="is python3 installed there"):
         mailhost_adopt.facts("")

@@ -1,6 +1,9 @@
 """Small pure pieces: files, packages, sshd's settings, requisites."""
 
 import importlib.util
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +55,34 @@ def test_what_apt_get_would_install() -> None:
         "libfoo1": {"old": "", "new": "1.2-3"},
         "sudo": {"old": "1.9.16p2-2", "new": "1.9.16p2-3"},
     }
+
+
+def test_nothing_is_installed_that_others_would_have_to_go_for() -> None:
+    output = "Remv chrony [4.6.1-3]\nInst systemd-timesyncd (257.9-1~deb13u1 Debian:13.2/stable [amd64])\n"
+    with pytest.raises(
+        CommandExecutionError, match="systemd-timesyncd: not installed, apt would remove chrony for that"
+    ):
+        mailhost_pkg.planned(output)
+
+
+def test_a_lock_of_apt_s_is_seen_and_not_taken(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("pkg_module", ROOT / "_modules/mailhost_pkg.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    lock = tmp_path / "lock"
+    assert not module._held(lock)
+    # As apt does it, in another process: a process's own locks are not in its way.
+    holder = "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); print(); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        assert module._held(lock)
+        process.communicate("\n")
+    assert not module._held(lock)
 
 
 def test_a_forecast_lies_over_what_is_there() -> None:
