@@ -18,7 +18,7 @@ PORT = 5432
 SCHEMA, BACKUP_SCHEMA, EXTENSION_SCHEMA, SOGO_SCHEMA = "mail", "backup", "crypto", "sogo"
 OWNER = "mailserver_owner"
 # All of salt/database/migrations, in their order; a number is never given twice and a file never changed.
-MIGRATIONS = ("0001_tables", "0002_lookups", "0003_verify_password", "0004_heartbeat")
+MIGRATIONS = ("0001_tables", "0002_lookups", "0003_verify_password", "0004_heartbeat", "0005_destinations")
 # Taken for the length of a migration's transaction, so that two runs cannot make the same one; any number will do.
 LOCK = 0x6D61696C
 

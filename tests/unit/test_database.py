@@ -145,9 +145,12 @@ def test_migrations_drop_nothing_and_leave_transactions_and_public_alone(path: A
     text = re.sub(r"--.*", "", path.read_text(encoding="utf-8"))
     assert not re.search(r"\b(DROP|TRUNCATE|DELETE|COMMIT|ROLLBACK)\b", text, re.IGNORECASE)
     functions = re.findall(r"CREATE FUNCTION (\S+?)\(", text)
+    replaced = re.findall(r"CREATE OR REPLACE FUNCTION (\S+?)\(", text)
     revoked = re.findall(r"REVOKE ALL ON FUNCTION (\S+?)\(.*\) FROM PUBLIC", text)
     assert functions == revoked, "every function is closed to PUBLIC in the transaction that makes it"
-    assert text.count("SET search_path = pg_catalog, pg_temp") == len(functions)
+    earlier = "".join(other.read_text(encoding="utf-8") for other in DIRECTORY.glob("*.sql") if other.name < path.name)
+    assert all(f"CREATE FUNCTION {name}(" in earlier for name in replaced), "what is replaced keeps its rights"
+    assert text.count("SET search_path = pg_catalog, pg_temp") == len(functions + replaced)
 
 
 def test_connection_files() -> None:
