@@ -192,6 +192,19 @@ def plan_grants(current: Iterable[Grant]) -> tuple[list[Grant], list[Grant]]:
     return sorted(GRANTS - found), sorted(found - GRANTS)
 
 
+def taken_along(revoked: Iterable[Grant]) -> list[Grant]:
+    """Return the declared rights on columns that go too when rights are revoked, sorted.
+
+    REVOKE of a privilege on a table takes it on each of its columns as well (PostgreSQL documentation, "REVOKE").
+    """
+    gone = {(role, privilege.removesuffix(" WITH GRANT OPTION"), thing) for role, privilege, thing in revoked}
+    return sorted(
+        (role, privilege, thing)
+        for role, privilege, thing in GRANTS
+        if "(" in privilege and (role, privilege.partition("(")[0], thing) in gone
+    )
+
+
 def grant_changes(granted: Iterable[Grant], revoked: Iterable[Grant]) -> dict[str, Any]:
     """Return rights to grant and revoke as a state's changes: by role, sentences before and after."""
     changes: dict[str, dict[str, list[str]]] = {}

@@ -83,6 +83,17 @@ def test_rights_are_compared_as_a_whole() -> None:
     assert database.plan_grants(database.GRANTS) == ([], [])
 
 
+def test_a_right_on_a_table_takes_those_on_its_columns_along() -> None:
+    users = "TABLE mail.virtual_users"
+    assert database.taken_along([("sogo", "UPDATE", users), ("sogo", "DELETE", users)]) == [
+        ("sogo", "UPDATE(password)", users)
+    ]
+    columns = [grant for grant in database.GRANTS if grant[0] == "postfix" and grant[1].startswith("SELECT(")]
+    assert database.taken_along([("postfix", "SELECT WITH GRANT OPTION", users)]) == sorted(columns)
+    others = [("dovecot", "SELECT", users), ("postfix", "SELECT", "TABLE mail.active_domains")]
+    assert database.taken_along(others) == []
+
+
 def test_least_rights() -> None:
     def rights(role: str) -> set[str]:
         return {privilege for name, privilege, _ in database.GRANTS if name == role}
