@@ -252,7 +252,7 @@ SOURCES = [f"salt://database/migrations/{name}.sql" for name in database.MIGRATI
 NOTHING: dict[str, None] = dict.fromkeys(PASSWORDS)
 STATES: list[tuple[str, dict[str, Any]]] = [
     ("connections", {"address": "10.100.0.25", "passwords": NOTHING}),
-    ("roles", {}),
+    ("roles", {"passwords": NOTHING}),
     ("made", {}),
     ("migrated", {"migrations": SOURCES}),
     ("granted", {}),
@@ -302,6 +302,17 @@ def test_on_a_fresh_host_everything_is_pending(function: str, arguments: dict[st
         "test_data": {"mail.test", "ada@mail.test", "postmaster@mail.test -> ada@mail.test"},
     }
     assert set(predicted["changes"]) == wanted[function]
+
+
+def test_a_password_of_the_pillar_is_the_role_s_before_the_file_has_it() -> None:
+    dry, real = Host(test=True), Host()
+    new = {**NOTHING, "sogo": "another-another-another"}
+    predicted = dry.state.roles("x", new)
+    real._file(database.pgpass_path(database.BY_NAME["sogo"]), "10.100.0.25:5432:mailserver:sogo:" + str(new["sogo"]))
+    made = real.state.roles("x", new)
+    assert set(made["changes"]) == {"sogo: password"}
+    assert predicted["changes"] == made["changes"]
+    assert real.done == [("set_role", "sogo", [], "another-another-another")]
 
 
 def test_data_for_tests_is_added_where_it_is_asked_for_and_missing() -> None:
