@@ -245,7 +245,7 @@ def grant(granted, revoked):
         for role, privilege, thing in revoked:
             words = f"REVOKE {privilege.removesuffix(' WITH GRANT OPTION')} ON {thing} FROM {{}} CASCADE"
             connection.execute(sql.SQL(words).format(named(role)))
-        for role, privilege, thing in granted:
+        for role, privilege, thing in [*granted, *mailhost_database.taken_along(revoked)]:
             connection.execute(sql.SQL(f"GRANT {privilege} ON {thing} TO {{}}").format(named(role)))
 
 

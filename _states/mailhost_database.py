@@ -23,7 +23,7 @@ def connections(name, address, passwords):
     """
     changes, texts = {}, {}
     for role in mailhost_database.LOGINS:
-        password = passwords[role.name] or _password(role) or secrets.token_urlsafe(32)
+        password = _password(role, passwords) or secrets.token_urlsafe(32)
         wanted = {
             mailhost_database.pgpass_path(role): mailhost_database.pgpass(role, address, password),
             mailhost_database.service_path(role): mailhost_database.service(role, address),
@@ -49,20 +49,25 @@ def connections(name, address, passwords):
 
 
 @explained
-def roles(name):
-    """Let the roles be there with their limits, and with the passwords of the services' files."""
+def roles(name, passwords):
+    """Let the roles be there with their limits, and with the passwords of the services' files.
+
+    passwords
+        The passwords of the pillar by role, which the files have; None: the file's.
+    """
     found = _look()
-    passwords = {role.name: _password(role) for role in mailhost_database.LOGINS}
-    changes = mailhost_database.plan_roles(found["roles"], passwords) if found else {}
+    # A dry run finds the files as they were before the pillar's passwords.
+    wanted = {role.name: _password(role, passwords) for role in mailhost_database.LOGINS}
+    changes = mailhost_database.plan_roles(found["roles"], wanted) if found else {}
 
     def act():
         for role in mailhost_database.ROLES:
             if role.name in changes:
-                __salt__["mailhost_database.make_role"](role.name, passwords.get(role.name))
+                __salt__["mailhost_database.make_role"](role.name, wanted.get(role.name))
                 continue
             mine = [key.split(": ", 1)[1] for key in changes if key.startswith(f"{role.name}: ")]
             if mine:
-                password = passwords.get(role.name, "") if "password" in mine else None
+                password = wanted.get(role.name, "") if "password" in mine else None
                 attributes = [attribute for attribute in mine if attribute != "password"]
                 __salt__["mailhost_database.set_role"](role.name, attributes, password)
 
@@ -200,9 +205,9 @@ def _unless_down(found, already):
     return already if found else "cannot be looked at before PostgreSQL runs"
 
 
-def _password(role):
-    """Return the password in a role's file, None when there is none."""
-    return mailhost_database.password_in(
+def _password(role, passwords):
+    """Return the pillar's password of a role, else that in its file, None when there is none."""
+    return passwords[role.name] or mailhost_database.password_in(
         __salt__["mailhost_file.look"](mailhost_database.pgpass_path(role)).get("text")
     )
 

@@ -18,7 +18,7 @@ PORT = 5432
 SCHEMA, BACKUP_SCHEMA, EXTENSION_SCHEMA, SOGO_SCHEMA = "mail", "backup", "crypto", "sogo"
 OWNER = "mailserver_owner"
 # All of salt/database/migrations, in their order; a number is never given twice and a file never changed.
-MIGRATIONS = ("0001_tables", "0002_lookups", "0003_verify_password", "0004_heartbeat")
+MIGRATIONS = ("0001_tables", "0002_lookups", "0003_verify_password", "0004_heartbeat", "0005_destinations")
 # Taken for the length of a migration's transaction, so that two runs cannot make the same one; any number will do.
 LOCK = 0x6D61696C
 
@@ -190,6 +190,19 @@ def plan_grants(current: Iterable[Grant]) -> tuple[list[Grant], list[Grant]]:
     """Return the rights to grant and those to revoke, sorted."""
     found = set(current)
     return sorted(GRANTS - found), sorted(found - GRANTS)
+
+
+def taken_along(revoked: Iterable[Grant]) -> list[Grant]:
+    """Return the declared rights on columns that go too when rights are revoked, sorted.
+
+    REVOKE of a privilege on a table takes it on each of its columns as well (PostgreSQL documentation, "REVOKE").
+    """
+    gone = {(role, privilege.removesuffix(" WITH GRANT OPTION"), thing) for role, privilege, thing in revoked}
+    return sorted(
+        (role, privilege, thing)
+        for role, privilege, thing in GRANTS
+        if "(" in privilege and (role, privilege.partition("(")[0], thing) in gone
+    )
 
 
 def grant_changes(granted: Iterable[Grant], revoked: Iterable[Grant]) -> dict[str, Any]:

@@ -86,12 +86,22 @@ def parse(text: str | None) -> dict[str, Any]:
     return found
 
 
-def merged(found: Mapping[str, Any], wanted: Mapping[str, Any] = SETTINGS) -> dict[str, Any]:
-    """Return the daemon's settings with the wanted ones laid over them; settings that are nobody's of ours stay."""
+def merged(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the daemon's settings with the wanted ones laid over them; settings that are nobody's of ours stay.
+
+    Not so the options of another log driver: with one that ours does not know, the daemon does not start, though
+    ``dockerd --validate`` lets it pass.
+    """
+    ours = found.get("log-driver", SETTINGS["log-driver"]) == SETTINGS["log-driver"]
+    return _laid_over({name: value for name, value in found.items() if ours or name != "log-opts"}, SETTINGS)
+
+
+def _laid_over(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with others laid over them, also within those that are mappings in both."""
     return {
         **found,
         **{
-            name: merged(found[name], value)
+            name: _laid_over(found[name], value)
             if isinstance(value, Mapping) and isinstance(found.get(name), Mapping)
             else value
             for name, value in wanted.items()

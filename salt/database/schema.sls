@@ -18,7 +18,7 @@ def run():
             "Services have files to connect with": state(
                 "mailhost_database.connections", address=address, passwords=__pillar__["database"]["passwords"]
             ),
-            "Database roles": state("mailhost_database.roles"),
+            "Database roles": state("mailhost_database.roles", passwords=__pillar__["database"]["passwords"]),
             "Database mailserver": state("mailhost_database.made"),
             "Database schema": state(
                 "mailhost_database.migrated",

@@ -64,6 +64,8 @@ gpg --armor --export
 BUSY = "docker run -d --name busy box /busybox sleep 100000"
 
 
+# The last two settings of the file; json-file does not know the option.
+SYSLOG = '"log-driver": "syslog", "log-opts": {"syslog-address": "udp://192.0.2.1:514"}}'
 RESTART = ("Docker runs: restarted",)
 TAMPERS = [
     Tamper("file removed", f"rm {FILE}", tuple(f"Docker is configured: {name}" for name in (
@@ -73,6 +75,9 @@ TAMPERS = [
     Tamper("live-restore off", f"sed -i /live-restore/s/true/false/ {FILE}; systemctl restart docker",
            ("Docker is configured: live-restore", *RESTART)),
     Tamper("foreign keys", f"sed -i '1a \"dns\": [\"192.0.2.1\"],' {FILE}; systemctl restart docker", ()),
+    Tamper("log driver syslog",
+           f"""sed -zi 's|"log-driver".*|{SYSLOG}|' {FILE}; systemctl restart docker""",
+           ("Docker is configured: log-driver", "Docker is configured: log-opts", *RESTART)),
     Tamper("stopped and off", "systemctl disable --now docker.socket docker",
            ("Docker runs: enabled", "Docker runs: active")),
     Tamper("drop-in removed", f"rm {SCOPES}", ("Docker: containers are stopped at a shutdown: file", *RESTART)),

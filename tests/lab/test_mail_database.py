@@ -214,6 +214,24 @@ def _fill(stage: Stage, directory: Path) -> None:
         f"off@example.org,{PASSWORD},,\n"
         f"bob@example.com,{PASSWORD},,\n"
         f"eve@closed.example,{PASSWORD},,\n"
+        f"left@example.com,{PASSWORD},,\n"
+    )
+    # example.com has a catch-all: what is off there must not fall to it.
+    (directory / "aliases.csv").write_text(
+        "source,destination\n"
+        "@example.com,ada@example.org\n"
+        "hr@example.com,OFF@example.org\n"
+        "named@example.com,off@example.net\n"
+        "closed@example.com,eve@closed.example\n"
+        "renamed@example.com,ada@old.example\n"
+        "chain@example.com,hr@example.com\n"
+        "some@example.com,off@example.net\n"
+        "some@example.com,ada@example.net\n"
+        "round@example.com,about@example.com\n"
+        "about@example.com,round@example.com\n"
+        "paused@example.com,ada@example.org\n"
+        "left@example.com,left@elsewhere.example\n"
+        "successor@example.com,left@example.com\n"
     )
     for name in ("example.org", "example.com", "closed.example"):
         stage.tool("domain_add", name)
@@ -222,12 +240,16 @@ def _fill(stage: Stage, directory: Path) -> None:
     stage.tool("alias_domain_add", "example.net", "example.org")
     stage.tool("alias_add", "sales@example.org", "ada@example.org")
     stage.tool("alias_add", "sales@example.org", "Bob.Example@elsewhere.example")
-    stage.tool("alias_add", "@example.com", "ada@example.org")
+    stage.tool("import_aliases", str(directory / "aliases.csv"))
     stage.tool("alias_add", "former@example.org", "off@example.org")
     stage.tool("user_disable", "off@example.org")
+    stage.tool("user_disable", "left@example.com")
     stage.tool("domain_active", "closed.example", "False")
+    stage.sql("INSERT INTO mail.virtual_domains (name, alias_of, active) VALUES ('old.example', 'example.org', false)")
+    stage.sql("UPDATE mail.virtual_aliases SET active = false WHERE source = 'paused@example.com'")
 
 
+REFUSED = ["550 5.2.1 Mailbox disabled", " not accepting messages"]
 LOOKUPS = [
     ("domains", "example.org", ["example.org"]),
     ("domains", "example.net", ["example.net"]),  # an alias domain
@@ -246,8 +268,20 @@ LOOKUPS = [
     ("aliases", "sales@example.net", ["Bob.Example@elsewhere.example", "ada@example.org"]),
     ("aliases", "nobody@example.net", []),  # else it would be taken and bounced
     ("aliases", "former@example.org", []),  # its only destination is off
-    ("refusals", "off@example.org", ["550 5.2.1 Mailbox disabled", " not accepting messages"]),
+    ("aliases", "some@example.com", ["ada@example.net"]),  # one of two is off
+    ("aliases", "left@example.com", ["left@elsewhere.example"]),  # a mailbox that is off, forwarded
+    ("aliases", "successor@example.com", ["left@example.com"]),
+    *(
+        row
+        for name in ("hr", "named", "closed", "renamed", "chain", "round", "paused")
+        for row in (("aliases", f"{name}@example.com", []), ("refusals", f"{name.upper()}@example.com", REFUSED))
+    ),
+    ("refusals", "off@example.org", REFUSED),
     ("refusals", "ada@example.org", []),
+    ("refusals", "some@example.com", []),
+    ("refusals", "successor@example.com", []),
+    ("refusals", "anybody@example.com", []),
+    ("refusals", "@example.org", []),
 ]
 
 
@@ -273,6 +307,10 @@ def test_who_gets_mail(stage: Stage) -> None:
     assert stage.rcpt("nobody@example.org").startswith("550 5.1.1")
     assert stage.rcpt("off@example.org").startswith("550 5.2.1")
     assert stage.rcpt("off@example.net").startswith("550 5.2.1")
+    assert stage.rcpt("former@example.org").startswith("550 5.2.1")
+    for name in ("hr", "named", "closed", "renamed", "chain", "round", "paused"):
+        assert stage.rcpt(f"{name}@example.com").startswith("550 5.2.1"), name
+    assert stage.rcpt("some@example.com").startswith("250")
     assert stage.rcpt("eve@closed.example").startswith("554 5.7.1")
     assert stage.rcpt("ada@unknown.example").startswith("554 5.7.1")
 
@@ -502,6 +540,7 @@ TAMPERED = (
     "REVOKE EXECUTE ON FUNCTION mail.alias_destinations(text) FROM postfix",
     "GRANT ALL ON DATABASE mailserver TO PUBLIC",
     "GRANT USAGE ON SCHEMA mail TO sogo WITH GRANT OPTION",
+    "GRANT ALL ON mail.virtual_users TO sogo",
     "ALTER TABLE mail.virtual_aliases OWNER TO sogo",
     "ALTER TABLE backup.heartbeat OWNER TO sogo",
     "GRANT INSERT ON backup.heartbeat TO postfix",
@@ -520,6 +559,7 @@ def test_what_was_tampered_with_is_predicted_and_put_right(stage: Stage) -> None
     made = stage.checkout.apply("database.proven")
     assert not made.failed, made.failed
     assert predicted.changed == made.changed
+    assert stage.checkout.apply("database.proven").changed == {}
     roles = made.changed["Database roles"]
     assert roles["dovecot: password"] == {
         "old": "another one",
@@ -546,22 +586,22 @@ def test_migrations_are_applied_once_and_never_changed(stage: Stage) -> None:
     assert "0001_tables: has been changed since it was applied" in refused.failed["Database schema"]
     first.write_text(whole)
 
-    registry.write_text(names.replace('"0004_heartbeat")', '"0004_heartbeat", "0005_extra")'))
-    (directory / "0005_extra.sql").write_text("CREATE TABLE mail.extra (id integer); SELECT 1/0;")
+    registry.write_text(names.replace('"0005_destinations")', '"0005_destinations", "0006_extra")'))
+    (directory / "0006_extra.sql").write_text("CREATE TABLE mail.extra (id integer); SELECT 1/0;")
     failed = stage.checkout.apply("database.schema")
-    assert "0005_extra: division by zero; nothing of it was kept" in failed.failed["Database schema"]
+    assert "0006_extra: division by zero; nothing of it was kept" in failed.failed["Database schema"]
     assert stage.sql("SELECT to_regclass('mail.extra')") == "None"
 
-    (directory / "0005_extra.sql").write_text("CREATE TABLE mail.extra (id integer);")
+    (directory / "0006_extra.sql").write_text("CREATE TABLE mail.extra (id integer);")
     predicted = stage.checkout.apply("database.schema", test=True)
     made = stage.checkout.apply("database.schema")
-    assert predicted.changed == made.changed == {"Database schema": {"0005_extra": {"old": None, "new": "applied"}}}
+    assert predicted.changed == made.changed == {"Database schema": {"0006_extra": {"old": None, "new": "applied"}}}
 
-    (directory / "0005_extra.sql").unlink()
+    (directory / "0006_extra.sql").unlink()
     registry.write_text(names)
     older = stage.checkout.apply("database.schema")
-    assert "0005_extra: is applied in the database and not in this tree" in older.failed["Database schema"]
-    stage.sql("DROP TABLE mail.extra; DELETE FROM mail.schema_migrations WHERE name = '0005_extra'")
+    assert "0006_extra: is applied in the database and not in this tree" in older.failed["Database schema"]
+    stage.sql("DROP TABLE mail.extra; DELETE FROM mail.schema_migrations WHERE name = '0006_extra'")
     assert stage.checkout.apply("database.proven").changed == {}
 
 

@@ -83,6 +83,17 @@ def test_rights_are_compared_as_a_whole() -> None:
     assert database.plan_grants(database.GRANTS) == ([], [])
 
 
+def test_a_right_on_a_table_takes_those_on_its_columns_along() -> None:
+    users = "TABLE mail.virtual_users"
+    assert database.taken_along([("sogo", "UPDATE", users), ("sogo", "DELETE", users)]) == [
+        ("sogo", "UPDATE(password)", users)
+    ]
+    columns = [grant for grant in database.GRANTS if grant[0] == "postfix" and grant[1].startswith("SELECT(")]
+    assert database.taken_along([("postfix", "SELECT WITH GRANT OPTION", users)]) == sorted(columns)
+    others = [("dovecot", "SELECT", users), ("postfix", "SELECT", "TABLE mail.active_domains")]
+    assert database.taken_along(others) == []
+
+
 def test_least_rights() -> None:
     def rights(role: str) -> set[str]:
         return {privilege for name, privilege, _ in database.GRANTS if name == role}
@@ -145,9 +156,12 @@ def test_migrations_drop_nothing_and_leave_transactions_and_public_alone(path: A
     text = re.sub(r"--.*", "", path.read_text(encoding="utf-8"))
     assert not re.search(r"\b(DROP|TRUNCATE|DELETE|COMMIT|ROLLBACK)\b", text, re.IGNORECASE)
     functions = re.findall(r"CREATE FUNCTION (\S+?)\(", text)
+    replaced = re.findall(r"CREATE OR REPLACE FUNCTION (\S+?)\(", text)
     revoked = re.findall(r"REVOKE ALL ON FUNCTION (\S+?)\(.*\) FROM PUBLIC", text)
     assert functions == revoked, "every function is closed to PUBLIC in the transaction that makes it"
-    assert text.count("SET search_path = pg_catalog, pg_temp") == len(functions)
+    earlier = "".join(other.read_text(encoding="utf-8") for other in DIRECTORY.glob("*.sql") if other.name < path.name)
+    assert all(f"CREATE FUNCTION {name}(" in earlier for name in replaced), "what is replaced keeps its rights"
+    assert text.count("SET search_path = pg_catalog, pg_temp") == len(functions + replaced)
 
 
 def test_connection_files() -> None:
@@ -238,7 +252,7 @@ SOURCES = [f"salt://database/migrations/{name}.sql" for name in database.MIGRATI
 NOTHING: dict[str, None] = dict.fromkeys(PASSWORDS)
 STATES: list[tuple[str, dict[str, Any]]] = [
     ("connections", {"address": "10.100.0.25", "passwords": NOTHING}),
-    ("roles", {}),
+    ("roles", {"passwords": NOTHING}),
     ("made", {}),
     ("migrated", {"migrations": SOURCES}),
     ("granted", {}),
@@ -288,6 +302,17 @@ def test_on_a_fresh_host_everything_is_pending(function: str, arguments: dict[st
         "test_data": {"mail.test", "ada@mail.test", "postmaster@mail.test -> ada@mail.test"},
     }
     assert set(predicted["changes"]) == wanted[function]
+
+
+def test_a_password_of_the_pillar_is_the_role_s_before_the_file_has_it() -> None:
+    dry, real = Host(test=True), Host()
+    new = {**NOTHING, "sogo": "another-another-another"}
+    predicted = dry.state.roles("x", new)
+    real._file(database.pgpass_path(database.BY_NAME["sogo"]), "10.100.0.25:5432:mailserver:sogo:" + str(new["sogo"]))
+    made = real.state.roles("x", new)
+    assert set(made["changes"]) == {"sogo: password"}
+    assert predicted["changes"] == made["changes"]
+    assert real.done == [("set_role", "sogo", [], "another-another-another")]
 
 
 def test_data_for_tests_is_added_where_it_is_asked_for_and_missing() -> None:

@@ -71,6 +71,18 @@ def test_a_setting_of_another_kind_is_replaced_whole() -> None:
     assert mailhost_docker.merged({"log-opts": "none"})["log-opts"] == {"max-size": "10m", "max-file": "5"}
 
 
+def test_options_of_another_log_driver_go_with_it() -> None:
+    theirs = {"syslog-address": "udp://192.0.2.1:514", "max-file": "2"}
+    found = {**mailhost_docker.SETTINGS, "log-driver": "syslog", "log-opts": theirs}
+    assert mailhost_docker.merged(found) == mailhost_docker.SETTINGS
+    assert mailhost_docker.plan(found) == {
+        "log-driver": {"old": "syslog", "new": "json-file"},
+        "log-opts": {"old": theirs, "new": {"max-size": "10m", "max-file": "5"}},
+    }
+    same = {"log-driver": "json-file", "log-opts": {"tag": "x"}}
+    assert mailhost_docker.merged(same)["log-opts"] == {"tag": "x", "max-size": "10m", "max-file": "5"}
+
+
 def test_the_daemon_s_own_command_line() -> None:
     shown = (
         "{ path=/usr/sbin/dockerd ; argv[]=/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock "
