@@ -337,7 +337,7 @@ def reload():
 
 
 def restart():
-    """Let the container run by its files; when it does not get healthy, by those that it was healthy with before.
+    """Let the container run by its files; when it does not get healthy, by files and image that it was healthy with.
 
     Raises CommandExecutionError with the words of PostgreSQL or Docker when it did not get healthy.
 
@@ -348,6 +348,7 @@ def restart():
         salt-ssh mail mailhost_postgres.restart
     """
     act, good = __salt__["mailhost_service.act"], pathlib.Path(mailhost_postgres.GOOD)
+    _keep_image()
     try:
         act(mailhost_postgres.UNIT, "daemon-reload", "enable", "restart")
     except CommandExecutionError as error:
@@ -356,12 +357,29 @@ def restart():
             raise CommandExecutionError(words) from None
         act(mailhost_postgres.UNIT, "stop")
         shutil.copytree(good, mailhost_postgres.PROJECT, dirs_exist_ok=True)
+        _bring_image_back()
         act(mailhost_postgres.UNIT, "restart")
         raise CommandExecutionError(f"{words}; what ran before runs again, by {good}") from None
     shutil.rmtree(good, ignore_errors=True)
     good.mkdir(mode=0o700)
     shutil.copy2(mailhost_postgres.COMPOSE, good)
     shutil.copytree(mailhost_postgres.CONF, good / "conf")
+    _keep_image()
+
+
+def _keep_image():
+    """Give the image of a healthy container a name of its own: its other one may be another image's by now."""
+    found = container()
+    if found and (found["status"], found["health"]) == ("running", "healthy"):
+        __salt__["mailhost_run.program"](["docker", "tag", found["image"], mailhost_postgres.KEPT])
+
+
+def _bring_image_back():
+    """Give the image that was kept the name that the Compose file has; where none was, that name stays what it is."""
+    if find_image(mailhost_postgres.KEPT):
+        run = __salt__["mailhost_run.program"]
+        name = run(["docker", "compose", "--file", mailhost_postgres.COMPOSE, "config", "--images"]).strip()
+        run(["docker", "tag", mailhost_postgres.KEPT, name])
 
 
 def _last_words():

@@ -31,6 +31,8 @@ STANZA = "mail"
 TAIL = "mailhost_tail"
 TMPFILES = "/etc/tmpfiles.d/mailserver-postgres.conf"
 CONTAINER = "mailserver-postgres"
+# The image that it was last seen healthy with, by a name that nothing is built by.
+KEPT = f"{CONTAINER}:last-good"
 UNIT = "mailserver-postgres.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 UPGRADE = "docs/operations/upgrade.md"

@@ -1,6 +1,8 @@
 """PostgreSQL in its container: what is refused, what differs, what a running one does not do."""
 
 import importlib.util
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +17,16 @@ PILLAR = mailhost_pillar.plain(
 )
 IMAGE = "postgres:17-trixie"
 EMPTY = {"data": {"kind": "empty"}, "new": None, "marker": None}
+
+
+def loaded(kind: str, **dunders: Any) -> ModuleType:
+    """Return PostgreSQL's module or state with Salt's names in it."""
+    spec = importlib.util.spec_from_file_location(f"postgres_{kind}", ROOT / f"_{kind}/mailhost_postgres.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    vars(module).update(dunders)
+    return module
 
 
 def cluster(major: str = "17", identifier: str = "1", marker: str | None = "1") -> dict[str, Any]:
@@ -254,10 +266,6 @@ def test_what_the_pillar_may_not_say(section: Any, words: str) -> None:
 @pytest.mark.parametrize(("base", "built", "runs"), [("sha256:0", {}, {}), ("sha256:1", {"image"}, {"restarted"})])
 def test_an_image_that_a_dry_run_would_make_anew_restarts_the_container(base: str, built: Any, runs: Any) -> None:
     """``docker pull`` gave the declared name to a newer image than the one that ours was made of."""
-    spec = importlib.util.spec_from_file_location("postgres_state", ROOT / "_states/mailhost_postgres.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     images = {IMAGE: {"id": base}, "own:1": {"id": "sha256:9", "base": "sha256:0"}}
     found = {"load": "loaded", **ON, "started": 1.0, "changed": 1.0}
     salt = {
@@ -266,6 +274,75 @@ def test_an_image_that_a_dry_run_would_make_anew_restarts_the_container(base: st
         "mailhost_service.look": lambda unit: found,
         "mailhost_service.changed": lambda paths: {},
     }
-    vars(module).update(__salt__=salt, __opts__={"test": True}, __context__={})
+    module = loaded("states", __salt__=salt, __opts__={"test": True}, __context__={})
     assert set(module.built("x", "own:1", IMAGE)["changes"]) == set(built)
     assert set(module.running("y", "own:1")["changes"]) == set(runs)
+
+
+class Docker:
+    """Docker and systemd of a host: names of images, and a container that some images never get healthy in."""
+
+    NAME = "mailserver-postgres:17-trixie-0"
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch, runs: str | None) -> None:
+        self.names, self.runs, self.broken = {self.NAME: "sha256:1"}, runs, {"sha256:2"}
+        for path in (place / "conf", place / "last-good/conf"):
+            path.mkdir(parents=True)
+        for path in (place / "compose.yaml", place / "last-good/compose.yaml"):
+            path.write_text(self.NAME, encoding="utf-8")
+        paths = {"PROJECT": place, "COMPOSE": place / "compose.yaml", "CONF": place / "conf"}
+        for name, path in {**paths, "GOOD": place / "last-good"}.items():
+            monkeypatch.setattr(mailhost_postgres, name, str(path))
+        self.module = loaded(
+            "modules", __salt__={"mailhost_run.program": self.program, "mailhost_service.act": self.act}
+        )
+        vars(self.module).update(container=self.container, find_image=self.names.get)
+
+    def container(self) -> dict[str, Any] | None:
+        health = "unhealthy" if self.runs in self.broken else "healthy"
+        return {**CONTAINER, "health": health, "image": self.runs} if self.runs else None
+
+    def program(self, argv: list[str]) -> str:
+        if argv[:2] == ["docker", "logs"]:
+            return "it is broken"
+        if argv[:2] == ["docker", "compose"]:
+            assert argv[4:] == ["config", "--images"]
+            return Path(argv[3]).read_text(encoding="utf-8") + "\n"
+        _, _, image, name = argv
+        self.names[name] = self.names.get(image, image)
+        return ""
+
+    def act(self, unit: str, *verbs: str) -> None:
+        if verbs[-1] == "restart":
+            self.runs = self.names[Path(mailhost_postgres.COMPOSE).read_text(encoding="utf-8")]
+            if self.runs in self.broken:
+                raise CommandExecutionError("not healthy")
+
+
+@pytest.mark.parametrize("runs", ["sha256:1", None])
+def test_an_image_that_took_the_name_of_the_healthy_one_gives_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: str | None
+) -> None:
+    """``docker pull`` brought a broken minor version of the same tag; the container runs meanwhile, or is away."""
+    host = Docker(tmp_path, monkeypatch, runs=None)
+    host.module.restart()
+    assert host.names[mailhost_postgres.KEPT] == "sha256:1"
+    host.runs, host.names[host.NAME] = runs, "sha256:2"
+    with pytest.raises(CommandExecutionError, match="it is broken; what ran before runs again"):
+        host.module.restart()
+    assert host.runs == host.names[host.NAME] == "sha256:1"
+
+
+def test_a_host_that_kept_no_image_yet_keeps_the_one_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Docker(tmp_path, monkeypatch, runs="sha256:1")
+    host.names[host.NAME] = "sha256:2"
+    with pytest.raises(CommandExecutionError, match="what ran before runs again"):
+        host.module.restart()
+    assert host.runs == "sha256:1"
+
+
+def test_what_is_refused_is_refused_before_a_name_goes_to_another_image() -> None:
+    text = (ROOT / "salt/postgres/container.sls").read_text(encoding="utf-8")
+    order = [text.index(f'"mailhost_{function}"') for function in ("backup.kept", "postgres.cluster", "postgres.built")]
+    assert order == sorted(order)
+    assert text.index('"mailhost_postgres.certificate"') < order[-1]
