@@ -130,6 +130,11 @@ def test_a_given_certificate_and_ipv6(converged: Host, checkout: Checkout, exact
     checkout.pillar({**pillar, "postgres": {"tls": {**tls, "key": _certificate(tmp_path, "IP:10.0.0.1")["key"]}}})
     said = checkout.apply(SLS).failed["PostgreSQL: its certificate"]
     assert said == "postgres.tls: certificate and key: key values mismatch"
+    checkout.pillar({**pillar, "postgres": {"tls": _certificate(tmp_path, "IP:10.0.0.1")}})
+    for test in (True, False):
+        run = checkout.apply(SLS, test=test)
+        assert "is not valid for '10.100.0.25'" in run.failed["PostgreSQL: its certificate"]
+        assert not run.changed
 
     checkout.pillar({**pillar, "postgres": {"tls": tls}})
     found = exact("postgres: given certificate, IPv6", converged, checkout, SLS)

@@ -1,11 +1,18 @@
 """PostgreSQL in its container: what is refused, what differs, what a running one does not do."""
 
+import datetime
 import importlib.util
+import ipaddress
+import subprocess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from salt.exceptions import CommandExecutionError
 
 import mailhost_pillar
@@ -152,24 +159,144 @@ def test_a_certificate_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ca", "server", "names", "days_left", "changes"),
+    ("change", "changes"),
     [
-        (True, True, NAMES, 100.0, set()),
-        (True, True, NAMES, 59.0, {"certificate"}),
-        (True, True, NAMES[:1], 100.0, {"certificate"}),
-        (True, False, [], None, {"certificate"}),
-        (False, True, NAMES, 100.0, {"ca", "certificate"}),
-        (False, False, [], None, {"ca", "certificate"}),
+        ({}, {}),
+        ({"days_left": 1823.0}, {"certificate": "ends within 1825 days"}),
+        # Of a tree that made them for 825 days.
+        ({"days_left": 800.0, "ca_days_left": 3625.0}, {"certificate": "ends within 1825 days"}),
+        ({"ca_days_left": 1824.0}, {"ca": "ends within 1825 days", "certificate": "of another authority"}),
+        ({"names": NAMES[:1]}, {"certificate": "for IP:10.100.0.25"}),
+        (
+            {"why": "certificate and key: key values mismatch"},
+            {"certificate": "certificate and key: key values mismatch"},
+        ),
+        ({"server": False, "names": [], "days_left": None}, {"certificate": None}),
+        ({"ca": False, "ca_days_left": None}, {"ca": None, "certificate": "of another authority"}),
+        ({"own": False}, {"certificate": "of another authority"}),
+        (
+            {"ca": False, "ca_days_left": None, "server": False, "names": [], "days_left": None},
+            {"ca": None, "certificate": None},
+        ),
     ],
 )
-def test_when_a_certificate_is_made(ca: bool, server: bool, names: Any, days_left: Any, changes: set[str]) -> None:
-    found = {"ca": ca, "server": server, "own": True, "names": names}
-    assert set(mailhost_postgres.plan_own_certificate(found, NAMES, days_left)) == changes
+def test_when_a_certificate_is_made(change: dict[str, Any], changes: dict[str, Any]) -> None:
+    there = {"ca": True, "ca_days_left": 1825.5, "own": True, "server": True, "why": "", "names": NAMES}
+    found = mailhost_postgres.plan_own_certificate({**there, "days_left": 1824.9, **change}, NAMES)
+    assert {name: row["old"] for name, row in found.items()} == changes
 
 
-def test_a_given_certificate_that_is_taken_away_gives_way_to_an_own_one() -> None:
-    found = {"ca": True, "server": True, "own": False, "names": NAMES}
-    assert set(mailhost_postgres.plan_own_certificate(found, NAMES, 100.0)) == {"certificate"}
+@pytest.fixture
+def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """PostgreSQL's module with openssl, and a directory of its own for certificates."""
+    monkeypatch.setattr(mailhost_postgres, "CA", str(tmp_path))
+    monkeypatch.setattr(mailhost_postgres, "TLS", str(tmp_path / "tls"))
+    (tmp_path / "tls").mkdir()
+
+    def program(argv: list[str], stdin: str | None = None) -> str:
+        return subprocess.run(argv, input=stdin, check=True, capture_output=True, text=True).stdout
+
+    def look(path: str) -> dict[str, Any]:
+        return {"text": Path(path).read_text(encoding="utf-8")} if Path(path).exists() else {}
+
+    def replace(path: str, text: str, *_: str) -> None:
+        Path(path).write_text(text, encoding="utf-8")
+
+    salt = {"mailhost_run.program": program, "mailhost_file.look": look, "mailhost_file.replace": replace}
+    return loaded("modules", __salt__=salt)
+
+
+def test_own_certificates_last_and_what_does_not_hold_is_made_anew(maker: ModuleType, tmp_path: Path) -> None:
+    tls = tmp_path / "tls"
+
+    def plan() -> dict[str, Any]:
+        return mailhost_postgres.plan_own_certificate(maker.certificates(), NAMES)
+
+    def read(path: Path) -> str:
+        return path.read_text(encoding="utf-8")
+
+    assert set(plan()) == {"ca", "certificate"}
+    maker.make_certificate(NAMES, 999, True)
+    assert plan() == {}
+    found = maker.certificates()
+    assert found["ca_days_left"] - 1.1 <= found["days_left"] <= found["ca_days_left"]
+
+    # Cut between the new key and its certificate; then one that nobody can read.
+    key = read(tmp_path / "ca.key")
+    (tls / "server.key").write_text(key, encoding="utf-8")
+    assert plan()["certificate"]["old"] == "certificate and key: key values mismatch"
+    (tls / "server.crt").write_text("?", encoding="utf-8")
+    assert plan()["certificate"]["old"] == "certificate and key: cannot be read"
+    maker.make_certificate(NAMES, 999, False)
+    assert plan() == {}
+
+    # The authority too is a pair, or made anew.
+    before = read(tls / "ca.crt")
+    (tmp_path / "ca.key").write_text(read(tls / "server.key"), encoding="utf-8")
+    assert set(plan()) == {"ca", "certificate"}
+    (tmp_path / "ca.key").write_text(key, encoding="utf-8")
+
+    # Renewed, it is one that clients which know the old one still take.
+    maker.make_certificate(NAMES, 999, True)
+    assert plan() == {}
+    assert read(tls / "ca.crt") != before
+    new = read(tls / "server.crt"), read(tls / "server.key")
+    assert maker.refusal(before, *new, ["10.100.0.25", "fd00:100::25"]) == ""
+
+
+def issued(days: int, name: str, by: str = "x") -> tuple[str, str, str]:
+    """Return an authority, a certificate of its that ended or ends in some days, and its key."""
+    keys = {who: ec.generate_private_key(ec.SECP256R1()) for who in ("authority", "server")}
+    now = datetime.datetime.now(datetime.UTC)
+
+    def certificate(who: str, subject: str, extension: x509.ExtensionType) -> str:
+        title = {text: x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]) for text in (subject, by)}
+        made = x509.CertificateBuilder(title[by], title[subject], keys[who].public_key(), 1)
+        ends = now + datetime.timedelta(days=days if who == "server" else 9)
+        made = made.not_valid_before(now - datetime.timedelta(days=9)).not_valid_after(ends)
+        done = made.add_extension(extension, critical=True).sign(keys["authority"], hashes.SHA256())
+        return done.public_bytes(serialization.Encoding.PEM).decode()
+
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(name))])
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    key = keys["server"].private_bytes(pem, form, serialization.NoEncryption()).decode()
+    authority = certificate("authority", by, x509.BasicConstraints(ca=True, path_length=None))
+    return authority, certificate("server", "server", names), key
+
+
+SOUND, OTHER = issued(9, "10.100.0.25"), issued(9, "10.100.0.25", by="y")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (SOUND, ""),
+        (issued(-1, "10.100.0.25"), "certificate: certificate has expired"),
+        (issued(9, "10.100.0.26"), "certificate: IP address mismatch, certificate is not valid for '10.100.0.25'"),
+        ((OTHER[0], *SOUND[1:]), "certificate: unable to get local issuer certificate"),
+        ((*SOUND[:2], OTHER[2]), "certificate and key: key values mismatch"),
+        (("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----", *SOUND[1:]), "ca: "),
+    ],
+)
+@pytest.mark.parametrize("test", [True, False])
+def test_a_given_certificate_that_clients_would_refuse_does_not_go_live(
+    maker: ModuleType, tmp_path: Path, given: tuple[str, str, str], words: str, test: bool
+) -> None:
+    salt = {
+        "mailhost_postgres.refusal": maker.refusal,
+        "mailhost_postgres.give_certificate": maker.give_certificate,
+        "mailhost_file.look": lambda path, text=True: maker.__dict__["__salt__"]["mailhost_file.look"](path),
+    }
+    state = loaded("states", __salt__=salt, __opts__={"test": test}, __context__={})
+    declared = dict(zip(("ca", "certificate", "key"), given, strict=True))
+    found = state.certificate("x", NAMES, 999, declared)
+    there = {path.name for path in (tmp_path / "tls").iterdir()}
+    if words:
+        assert found["result"] is False
+        assert found["comment"].startswith(f"postgres.tls: {words}")
+    else:
+        assert set(found["changes"]) == {"ca", "certificate", "key"}
+    assert there == (set() if words or test else {"ca.crt", "server.crt", "server.key"})
 
 
 RULES = [
