@@ -429,7 +429,8 @@ def restart():
         if not good.is_dir():
             raise CommandExecutionError(words) from None
         act(mailhost_postgres.UNIT, "stop")
-        shutil.copytree(good, mailhost_postgres.PROJECT, dirs_exist_ok=True)
+        shutil.copy2(good / "compose.yaml", mailhost_postgres.COMPOSE)
+        shutil.copytree(good / "conf", mailhost_postgres.CONF, dirs_exist_ok=True)
         _bring_image_back()
         act(mailhost_postgres.UNIT, "restart")
         raise CommandExecutionError(f"{words}; what ran before runs again, by {good}") from None

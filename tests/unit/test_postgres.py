@@ -415,6 +415,8 @@ class Docker:
         self.names, self.runs, self.broken = {self.NAME: "sha256:1"}, runs, {"sha256:2"}
         for path in (place / "conf", place / "last-good/conf"):
             path.mkdir(parents=True)
+        (place / "last-good").chmod(0o700)
+        place.chmod(0o755)
         for path in (place / "compose.yaml", place / "last-good/compose.yaml"):
             path.write_text(self.NAME, encoding="utf-8")
         paths = {"PROJECT": place, "COMPOSE": place / "compose.yaml", "CONF": place / "conf"}
@@ -458,6 +460,8 @@ def test_an_image_that_took_the_name_of_the_healthy_one_gives_it_back(
     with pytest.raises(CommandExecutionError, match="it is broken; what ran before runs again"):
         host.module.restart()
     assert host.runs == host.names[host.NAME] == "sha256:1"
+    # Others go through it to the authority's certificate.
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
 def test_a_host_that_kept_no_image_yet_keeps_the_one_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
