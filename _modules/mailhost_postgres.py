@@ -1,5 +1,7 @@
 """Look at PostgreSQL's container, its cluster and its certificates, and act on them."""
 
+import contextlib
+import datetime
 import json
 import os
 import pathlib
@@ -23,7 +25,7 @@ __all__ = [
     "give_certificate",
     "make_certificate",
     "make_cluster",
-    "pair",
+    "refusal",
     "reload",
     "restart",
     "sql",
@@ -190,7 +192,15 @@ def _identifier(directory):
 
 
 def certificates():
-    """Return which certificates are there, whose, what the server's is for, and how many days are left of it.
+    """Return what there is of certificates.
+
+    ca, ca_days_left
+        Whether key and certificate of our own authority are a pair, and when it ends.
+    own
+        Whether that is what clients are given: one from the pillar may stand in its place.
+    server, why, names, days_left
+        Whether the server's key and certificate are both there, why clients would refuse them, what the certificate is
+        for, and when it ends.
 
     CLI Example:
 
@@ -198,22 +208,31 @@ def certificates():
 
         salt-ssh mail mailhost_postgres.certificates
     """
-    files = {
-        "ca": (f"{mailhost_postgres.CA}/ca.key", f"{mailhost_postgres.CA}/ca.crt"),
-        "server": (f"{mailhost_postgres.TLS}/server.key", f"{mailhost_postgres.TLS}/server.crt"),
-    }
-    found = {name: all(map(os.path.exists, pair)) for name, pair in files.items()}
-    # One from the pillar may stand in the place of our own.
-    look = __salt__["mailhost_file.look"]
-    found["own"] = look(f"{mailhost_postgres.TLS}/ca.crt").get("text") == look(files["ca"][1]).get("text")
-    found.update(names=[], days_left=None)
+    paths = [f"{mailhost_postgres.CA}/{name}" for name in ("ca.crt", "ca.key")]
+    paths += [f"{mailhost_postgres.TLS}/{name}" for name in ("ca.crt", "server.crt", "server.key")]
+    authority, authority_key, given, certificate, key = (
+        __salt__["mailhost_file.look"](path).get("text") for path in paths
+    )
+    found = {"ca": bool(authority and authority_key) and not _mismatch(authority, authority_key)}
+    found["ca_days_left"] = _read(authority)["days_left"] if found["ca"] else None
+    found["own"], found["server"] = given == authority, bool(certificate and key)
+    found.update(why="", names=[], days_left=None)
     if found["server"]:
-        argv = ["openssl", "x509", "-noout", "-enddate", "-dateopt", "iso_8601", "-ext", "subjectAltName", "-in"]
-        said = __salt__["mailhost_run.program"]([*argv, files["server"][1]])
-        certificate = mailhost_postgres.parse_certificate(said)
-        ends = time.mktime(time.strptime(f"{certificate['end']} UTC", "%Y-%m-%d %H:%M:%S %Z")) - time.timezone
-        found.update(names=certificate["names"], days_left=(ends - time.time()) / 86400)
+        found["why"] = _mismatch(certificate, key)
+        # What is damaged cannot be read.
+        if not found["why"]:
+            found.update(_read(certificate))
+            addresses = [name.removeprefix("IP:") for name in found["names"] if name.startswith("IP:")]
+            found["why"] = refusal(given or "", certificate, key, addresses)
     return found
+
+
+def _read(certificate):
+    """Return the names that a certificate is for, and how many days are left of it."""
+    argv = ["openssl", "x509", "-noout", "-enddate", "-dateopt", "iso_8601", "-ext", "subjectAltName"]
+    found = mailhost_postgres.parse_certificate(__salt__["mailhost_run.program"](argv, stdin=certificate))
+    ends = datetime.datetime.fromisoformat(f"{found['end']}+00:00").timestamp()
+    return {"names": found["names"], "days_left": (ends - time.time()) / 86400}
 
 
 def make_certificate(names, uid, authority):
@@ -224,7 +243,7 @@ def make_certificate(names, uid, authority):
     uid
         Who may read the key.
     authority
-        Whether the authority is to be made too.
+        Whether the authority is to be made too; one that is there is renewed.
 
     CLI Example:
 
@@ -238,22 +257,28 @@ def make_certificate(names, uid, authority):
     # 0700 and root's: the keys are nobody's to read before they have their owner.
     with tempfile.TemporaryDirectory(prefix="mailhost.") as place:
         made = {name: f"{place}/{name}" for name in ("ca.key", "ca.crt", "server.key", "server.crt")}
-        if authority:
+        days = ["-days", str(mailhost_postgres.CA_DAYS)]
+        if authority and certificates()["ca"]:
+            # Of the same name and key: a client that knows the old one takes certificates of the new one.
+            run(["openssl", "x509", "-in", ca, "-key", ca_key, *days, "-out", made["ca.crt"]])
+            _put(made["ca.crt"], ca, "0", "0644")
+        elif authority:
             usage = [
                 "-addext",
                 "basicConstraints=critical,CA:TRUE,pathlen:0",
                 "-addext",
                 "keyUsage=critical,keyCertSign",
             ]
-            days = ["-days", str(mailhost_postgres.CA_DAYS), "-subj", f"/CN=PostgreSQL of {os.uname().nodename}"]
-            run([*new, *days, *usage, "-keyout", made["ca.key"], "-out", made["ca.crt"]])
+            subject = ["-subj", f"/CN=PostgreSQL of {os.uname().nodename}"]
+            run([*new, *days, *subject, *usage, "-keyout", made["ca.key"], "-out", made["ca.crt"]])
             _put(made["ca.key"], ca_key, "0", "0600")
             _put(made["ca.crt"], ca, "0", "0644")
         _put(ca, f"{mailhost_postgres.TLS}/ca.crt", "0", "0644")
-        days = ["-days", str(mailhost_postgres.DAYS), "-subj", "/CN=postgresql", "-CA", ca, "-CAkey", ca_key]
+        left = int(_read(pathlib.Path(ca).read_text(encoding="utf-8"))["days_left"])
+        argv = [*new, "-days", str(left), "-subj", "/CN=postgresql", "-CA", ca, "-CAkey", ca_key]
         usage = ["-addext", f"subjectAltName={','.join(names)}", "-addext", "extendedKeyUsage=serverAuth"]
         usage += ["-addext", "basicConstraints=critical,CA:FALSE"]
-        run([*new, *days, *usage, "-keyout", made["server.key"], "-out", made["server.crt"]])
+        run([*argv, *usage, "-keyout", made["server.key"], "-out", made["server.crt"]])
         _put(made["server.key"], f"{mailhost_postgres.TLS}/server.key", str(uid), "0600")
         _put(made["server.crt"], f"{mailhost_postgres.TLS}/server.crt", "0", "0644")
 
@@ -263,23 +288,71 @@ def _put(source, target, user, mode):
     __salt__["mailhost_file.replace"](target, text, user, "0", mode)
 
 
-def pair(certificate, key):
-    """Return why a certificate and a key do not belong together, "" when they do.
+def refusal(ca, certificate, key, addresses):
+    """Return why clients that know an authority would refuse a server's certificate, "" when they take it.
+
+    addresses
+        By which they come to it.
 
     CLI Example:
 
     .. code-block:: bash
 
-        salt-ssh mail mailhost_postgres.pair "$(cat server.crt)" "$(cat server.key)"
+        salt-ssh mail mailhost_postgres.refusal "$(cat ca.crt)" "$(cat crt)" "$(cat key)" '["10.100.0.25"]'
     """
-    with tempfile.TemporaryDirectory(prefix="mailhost.") as place:
-        for name, text in (("crt", certificate), ("key", key)):
-            pathlib.Path(place, name).write_text(text, encoding="utf-8")
+    if said := _mismatch(certificate, key):
+        return said
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with _written(certificate, key, ca) as (certificate_path, key_path, ca_path):
+        server.load_cert_chain(certificate_path, key_path)
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(f"{place}/crt", f"{place}/key")
+            client.load_verify_locations(ca_path)
         except ssl.SSLError as error:
-            return error.reason.replace("_", " ").lower() if error.reason else "cannot be read"
+            return f"ca: {_reason(error)}"
+    try:
+        for address in addresses:
+            _shake_hands(server, client, address)
+    except ssl.SSLCertVerificationError as error:
+        return f"certificate: {error.verify_message}"
+    except ssl.SSLError as error:
+        return f"certificate: {_reason(error)}"
     return ""
+
+
+def _mismatch(certificate, key):
+    """Return why a certificate and a key do not belong together, "" when they do."""
+    with _written(certificate, key) as (certificate_path, key_path):
+        try:
+            # Without a password openssl would ask for that of an encrypted key.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate_path, key_path, password="")
+        except ssl.SSLError as error:
+            return f"certificate and key: {_reason(error)}"
+    return ""
+
+
+@contextlib.contextmanager
+def _written(*texts):
+    """Let texts be in files that only root may read, for as long as they are looked at."""
+    with tempfile.TemporaryDirectory(prefix="mailhost.") as place:
+        paths = [pathlib.Path(place, str(number)) for number in range(len(texts))]
+        for path, text in zip(paths, texts, strict=True):
+            path.write_text(text, encoding="utf-8", errors="surrogateescape")
+        yield paths
+
+
+def _reason(error):
+    return error.reason.replace("_", " ").lower() if error.reason else "cannot be read"
+
+
+def _shake_hands(server, client, address):
+    """Let a client come to a server as libpq does with verify-full, in memory. Raises ssl.SSLError."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    answering = server.wrap_bio(to_server, to_client, server_side=True)
+    asking = client.wrap_bio(to_client, to_server, server_hostname=address)
+    for side in (asking, answering):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    asking.do_handshake()
 
 
 def give_certificate(given, uid):
@@ -337,7 +410,7 @@ def reload():
 
 
 def restart():
-    """Let the container run by its files; when it does not get healthy, by those that it was healthy with before.
+    """Let the container run by its files; when it does not get healthy, by files and image that it was healthy with.
 
     Raises CommandExecutionError with the words of PostgreSQL or Docker when it did not get healthy.
 
@@ -348,6 +421,7 @@ def restart():
         salt-ssh mail mailhost_postgres.restart
     """
     act, good = __salt__["mailhost_service.act"], pathlib.Path(mailhost_postgres.GOOD)
+    _keep_image()
     try:
         act(mailhost_postgres.UNIT, "daemon-reload", "enable", "restart")
     except CommandExecutionError as error:
@@ -355,13 +429,31 @@ def restart():
         if not good.is_dir():
             raise CommandExecutionError(words) from None
         act(mailhost_postgres.UNIT, "stop")
-        shutil.copytree(good, mailhost_postgres.PROJECT, dirs_exist_ok=True)
+        shutil.copy2(good / "compose.yaml", mailhost_postgres.COMPOSE)
+        shutil.copytree(good / "conf", mailhost_postgres.CONF, dirs_exist_ok=True)
+        _bring_image_back()
         act(mailhost_postgres.UNIT, "restart")
         raise CommandExecutionError(f"{words}; what ran before runs again, by {good}") from None
     shutil.rmtree(good, ignore_errors=True)
     good.mkdir(mode=0o700)
     shutil.copy2(mailhost_postgres.COMPOSE, good)
     shutil.copytree(mailhost_postgres.CONF, good / "conf")
+    _keep_image()
+
+
+def _keep_image():
+    """Give the image of a healthy container a name of its own: its other one may be another image's by now."""
+    found = container()
+    if found and (found["status"], found["health"]) == ("running", "healthy"):
+        __salt__["mailhost_run.program"](["docker", "tag", found["image"], mailhost_postgres.KEPT])
+
+
+def _bring_image_back():
+    """Give the image that was kept the name that the Compose file has; where none was, that name stays what it is."""
+    if find_image(mailhost_postgres.KEPT):
+        run = __salt__["mailhost_run.program"]
+        name = run(["docker", "compose", "--file", mailhost_postgres.COMPOSE, "config", "--images"]).strip()
+        run(["docker", "tag", mailhost_postgres.KEPT, name])
 
 
 def _last_words():

@@ -91,7 +91,8 @@ def certificate(name, subjects, uid, given):
     """Let the server have a certificate: the given one, or one of an authority of this host's own.
 
     subjects
-        What an own one is for; it is made anew when these change, or when it is about to end.
+        What an own one is for; it is made anew when these change, when half of its time is over, and when clients would
+        refuse it. A given one that they would refuse is refused here.
     uid
         Who may read the key.
     given
@@ -99,14 +100,16 @@ def certificate(name, subjects, uid, given):
     """
     tls, changes = mailhost_postgres.TLS, {}
     if given["key"]:
-        if said := __salt__["mailhost_postgres.pair"](given["certificate"], given["key"]):
-            raise CommandExecutionError(f"postgres.tls: certificate and key: {said}")
+        # The first is what the services come to, with verify-full.
+        address = subjects[0].removeprefix("IP:")
+        if said := __salt__["mailhost_postgres.refusal"](given["ca"], given["certificate"], given["key"], [address]):
+            raise CommandExecutionError(f"postgres.tls: {said}")
         for what, path in (("ca", "ca.crt"), ("certificate", "server.crt"), ("key", "server.key")):
             if __salt__["mailhost_file.look"](f"{tls}/{path}").get("text") != given[what]:
                 changes[what] = {"old": "another or none", "new": "as declared"}
     else:
         found = __salt__["mailhost_postgres.certificates"]()
-        changes = mailhost_postgres.plan_own_certificate(found, subjects, found["days_left"])
+        changes = mailhost_postgres.plan_own_certificate(found, subjects)
     look = __salt__["mailhost_file.look"](f"{tls}/server.key", text=False)
     owner = str(look.get("user")), look.get("mode")
     if not changes and owner != (str(uid), "0600"):

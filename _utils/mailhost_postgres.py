@@ -31,6 +31,8 @@ STANZA = "mail"
 TAIL = "mailhost_tail"
 TMPFILES = "/etc/tmpfiles.d/mailserver-postgres.conf"
 CONTAINER = "mailserver-postgres"
+# The image that it was last seen healthy with, by a name that nothing is built by.
+KEPT = f"{CONTAINER}:last-good"
 UNIT = "mailserver-postgres.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 UPGRADE = "docs/operations/upgrade.md"
@@ -58,7 +60,10 @@ BASE_LABEL = "mailhost.base"
 # The first major version that knows all the settings (wal_compression by zstd).
 OLDEST = 15
 
-CA_DAYS, DAYS, RENEW_DAYS = 3650, 825, 60
+# The server's own certificate is good for as long as its authority. Both are renewed from half of that on: a host that
+# nobody applies anything to goes on for years.
+CA_DAYS = 3650
+RENEW_DAYS = CA_DAYS // 2
 
 
 def initdb(major: str) -> list[str]:
@@ -227,27 +232,29 @@ def _name(name: str) -> str:
     return f"{kind}:{ipaddress.ip_address(value) if kind == 'IP' else value.lower()}"
 
 
-def plan_own_certificate(found: Mapping[str, Any], wanted: list[str], days_left: float | None) -> dict[str, Any]:
+def plan_own_certificate(found: Mapping[str, Any], wanted: list[str]) -> dict[str, Any]:
     """Return what of the host's own certificates is to be made.
 
     found
-        ``ca`` and ``server``: whether key and certificate are both there; ``own``: whether clients are given our own
-        authority; ``names`` of the server's certificate.
+        What ``mailhost_postgres.certificates`` found.
     wanted
-        The names it should be for.
-    days_left
-        Days until it ends, None without one.
+        The names that the server's should be for.
     """
     changes: dict[str, Any] = {}
+    soon = f"ends within {RENEW_DAYS} days"
     if not found["ca"]:
         changes["ca"] = {"old": None, "new": "an authority of this host's own"}
+    elif found["ca_days_left"] < RENEW_DAYS:
+        changes["ca"] = {"old": soon, "new": f"with the same key for {CA_DAYS} days"}
     new = f"for {', '.join(wanted)}"
-    if not found["server"] or days_left is None:
+    if not found["server"]:
         changes["certificate"] = {"old": None, "new": new}
+    elif found["why"]:
+        changes["certificate"] = {"old": found["why"], "new": new}
     elif not same_names(found["names"], wanted):
         changes["certificate"] = {"old": f"for {', '.join(found['names'])}", "new": new}
-    elif days_left < RENEW_DAYS:
-        changes["certificate"] = {"old": "about to end", "new": new}
+    elif found["days_left"] < RENEW_DAYS - 1:  # It ends up to a day before its authority.
+        changes["certificate"] = {"old": soon, "new": new}
     elif changes or not found["own"]:
         changes["certificate"] = {"old": "of another authority", "new": new}
     return changes

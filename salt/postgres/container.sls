@@ -21,15 +21,11 @@ def run():
             "PostgreSQL: its image is here": state(
                 "mailhost_postgres.image", image=wanted["image"], archive=wanted["image_archive"], uid=uid
             ),
-            "PostgreSQL: its image has pgBackRest": state("mailhost_postgres.built", image=image, base=wanted["image"]),
             "PostgreSQL: its backups stay what they are": state(
                 "mailhost_backup.kept", encrypted=bool(backup["cipher_pass"])
             ),
             "PostgreSQL: a cluster of this host's own": state(
                 "mailhost_postgres.cluster", image=wanted["image"], uid=uid
-            ),
-            "PostgreSQL: its addresses can be bound before they are there": state(
-                "mailhost_sysctl.managed", files={"/etc/sysctl.d/90-mailhost-bind.conf": bind}
             ),
             "PostgreSQL: directories": state(
                 "mailhost_file.directories",
@@ -41,17 +37,22 @@ def run():
                     postgres.SOCKETS: f"{uid}:root 0750",
                 },
             ),
-            "PostgreSQL: its socket's directory at every boot": state(
-                "mailhost_file.managed",
-                name=postgres.TMPFILES,
-                source="salt://postgres/files/tmpfiles.conf",
-                context=context,
-            ),
             "PostgreSQL: its certificate": state(
                 "mailhost_postgres.certificate",
                 subjects=postgres.names(__pillar__),
                 uid=uid,
                 given=wanted["tls"],
+            ),
+            # Gives a name to another image, by which the next boot starts: after all that is refused.
+            "PostgreSQL: its image has pgBackRest": state("mailhost_postgres.built", image=image, base=wanted["image"]),
+            "PostgreSQL: its addresses can be bound before they are there": state(
+                "mailhost_sysctl.managed", files={"/etc/sysctl.d/90-mailhost-bind.conf": bind}
+            ),
+            "PostgreSQL: its socket's directory at every boot": state(
+                "mailhost_file.managed",
+                name=postgres.TMPFILES,
+                source="salt://postgres/files/tmpfiles.conf",
+                context=context,
             ),
             "PostgreSQL: its settings": state(
                 "mailhost_file.together",

@@ -130,6 +130,11 @@ def test_a_given_certificate_and_ipv6(converged: Host, checkout: Checkout, exact
     checkout.pillar({**pillar, "postgres": {"tls": {**tls, "key": _certificate(tmp_path, "IP:10.0.0.1")["key"]}}})
     said = checkout.apply(SLS).failed["PostgreSQL: its certificate"]
     assert said == "postgres.tls: certificate and key: key values mismatch"
+    checkout.pillar({**pillar, "postgres": {"tls": _certificate(tmp_path, "IP:10.0.0.1")}})
+    for test in (True, False):
+        run = checkout.apply(SLS, test=test)
+        assert "is not valid for '10.100.0.25'" in run.failed["PostgreSQL: its certificate"]
+        assert not run.changed
 
     checkout.pillar({**pillar, "postgres": {"tls": tls}})
     found = exact("postgres: given certificate, IPv6", converged, checkout, SLS)
@@ -182,6 +187,29 @@ def test_another_minor_version_comes_in_and_one_that_does_not_start_goes_back(
     assert "what ran before runs again" in run.failed[RUNS]
     assert _sql(converged, "select n from kept") == "42"
     assert converged.run(["docker", "inspect", "-f", "{{.Config.Image}}", "mailserver-postgres"]).stdout == now
+
+
+def test_a_tag_that_moves_to_a_broken_image_and_to_another_major_version(converged: Host, checkout: Checkout) -> None:
+    """What ``docker pull`` does to the declared name: the one before runs, at the next boot too."""
+    _healthy(converged)
+    look = ["docker", "inspect", "-f", "{{.Image}}", "mailserver-postgres"]
+    before = converged.run(look).stdout
+    commit = "docker commit {} $(docker create postgres:17-trixie) postgres:17-trixie"
+    broken = commit.format("""-c 'ENTRYPOINT ["/bin/false"]'""")
+    converged.run(["sh", "-euc", f"{TABLE}; docker tag postgres:17-trixie real; {broken}"])
+    run = checkout.apply(SLS)
+    assert "what ran before runs again" in run.failed[RUNS]
+    assert converged.run(look).stdout == before
+    assert _sql(converged, "select n from kept") == "42"
+
+    newer = commit.format("-c 'ENV PG_MAJOR=18'")
+    converged.run(["sh", "-euc", f"docker tag real postgres:17-trixie; {newer}"])
+    for test in (True, False):
+        run = checkout.apply(SLS, test=test)
+        assert "postgres.image (postgres:17-trixie) is 18" in run.failed["PostgreSQL: a cluster of this host's own"]
+        assert not run.changed
+    converged.run(["systemctl", "restart", "mailserver-postgres"])
+    assert converged.run(look).stdout == before
 
 
 # What services ask, as themselves: by TLS, with the password and the authority of their own files.

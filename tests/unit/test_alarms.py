@@ -1,6 +1,8 @@
 """Alarms: what is a warning and what is critical, the hook that is told once, and the metrics."""
 
 import argparse
+import subprocess
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,6 +49,7 @@ def facts(**change: Any) -> dict[str, Any]:
         "drills": [PROOF],
         "verified": None,
         "step": None,
+        "certificate": {"ends": NOW + 31 * 24 * HOUR, "why": ""},
         "newest_time": NOW - 1,
         **change,
     }  # fmt: skip
@@ -86,7 +89,7 @@ def test_a_host_in_order_has_no_alarm() -> None:
         "archiver",
         "disk /opt/postgres/data",
     ]
-    assert [one.name for one in found] == [*names, "drill", "verify", "clock"]
+    assert [one.name for one in found] == [*names, "drill", "verify", "clock", "certificate"]
 
 
 @pytest.mark.parametrize(
@@ -134,12 +137,28 @@ def test_a_host_in_order_has_no_alarm() -> None:
         ({"drills": [{"passed": False, "found": ["a", "b"], "time": NOW - HOUR}]}, "drill", 2, "failed 1.0 h ago: a; b"),
         ({"newest_time": NOW + 60}, "clock", 2, "it is 60 s before what was written last: it was set back"),
         ({"step": {"at": NOW - HOUR, "seconds": 3600.0}}, "clock", 1, "was set by +3600 s 1.0 h ago"),
+        ({"certificate": {"ends": NOW + 29 * 24 * HOUR, "why": ""}}, "certificate", 1, "ends in 29 days"),
+        ({"certificate": {"ends": NOW + 6 * 24 * HOUR, "why": ""}}, "certificate", 2, "ends in 6 days"),
+        ({"certificate": {"ends": NOW - 48 * HOUR, "why": ""}}, "certificate", 2, "ended 2 days ago: clients refuse it"),
+        ({"certificate": {"ends": None, "why": "No such file"}}, "certificate", 2, "cannot be read: No such file"),
     ],
 )  # fmt: skip
 def test_each_alarm(change: dict[str, Any], name: str, level: int, words: str) -> None:
     found = {one.name: one for one in alarms.judge(facts(**change), LIMITS, DRILL)}
     assert found[name].level == level
     assert words in found[name].words
+
+
+def test_the_end_of_a_certificate_is_read(tmp_path: Path) -> None:
+    (tmp_path / "tls").mkdir()
+    made = tmp_path / "tls/server.crt"
+    argv = ["openssl", "req", "-x509", "-noenc", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    argv += ["-subj", "/CN=x", "-days", "9", "-keyout", str(tmp_path / "key"), "-out", str(made)]
+    subprocess.run(argv, check=True, capture_output=True)
+    found = check._certificate(made)
+    assert abs(found["ends"] - time.time() - 9 * 24 * HOUR) < HOUR
+    made.write_text("?", encoding="utf-8")
+    assert "certificate" in check._certificate(made)["why"]
 
 
 def test_one_failure_that_was_made_good_is_no_alarm() -> None:

@@ -1,9 +1,18 @@
 """PostgreSQL in its container: what is refused, what differs, what a running one does not do."""
 
+import datetime
 import importlib.util
+import ipaddress
+import subprocess
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from salt.exceptions import CommandExecutionError
 
 import mailhost_pillar
@@ -15,6 +24,16 @@ PILLAR = mailhost_pillar.plain(
 )
 IMAGE = "postgres:17-trixie"
 EMPTY = {"data": {"kind": "empty"}, "new": None, "marker": None}
+
+
+def loaded(kind: str, **dunders: Any) -> ModuleType:
+    """Return PostgreSQL's module or state with Salt's names in it."""
+    spec = importlib.util.spec_from_file_location(f"postgres_{kind}", ROOT / f"_{kind}/mailhost_postgres.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    vars(module).update(dunders)
+    return module
 
 
 def cluster(major: str = "17", identifier: str = "1", marker: str | None = "1") -> dict[str, Any]:
@@ -140,24 +159,144 @@ def test_a_certificate_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ca", "server", "names", "days_left", "changes"),
+    ("change", "changes"),
     [
-        (True, True, NAMES, 100.0, set()),
-        (True, True, NAMES, 59.0, {"certificate"}),
-        (True, True, NAMES[:1], 100.0, {"certificate"}),
-        (True, False, [], None, {"certificate"}),
-        (False, True, NAMES, 100.0, {"ca", "certificate"}),
-        (False, False, [], None, {"ca", "certificate"}),
+        ({}, {}),
+        ({"days_left": 1823.0}, {"certificate": "ends within 1825 days"}),
+        # Of a tree that made them for 825 days.
+        ({"days_left": 800.0, "ca_days_left": 3625.0}, {"certificate": "ends within 1825 days"}),
+        ({"ca_days_left": 1824.0}, {"ca": "ends within 1825 days", "certificate": "of another authority"}),
+        ({"names": NAMES[:1]}, {"certificate": "for IP:10.100.0.25"}),
+        (
+            {"why": "certificate and key: key values mismatch"},
+            {"certificate": "certificate and key: key values mismatch"},
+        ),
+        ({"server": False, "names": [], "days_left": None}, {"certificate": None}),
+        ({"ca": False, "ca_days_left": None}, {"ca": None, "certificate": "of another authority"}),
+        ({"own": False}, {"certificate": "of another authority"}),
+        (
+            {"ca": False, "ca_days_left": None, "server": False, "names": [], "days_left": None},
+            {"ca": None, "certificate": None},
+        ),
     ],
 )
-def test_when_a_certificate_is_made(ca: bool, server: bool, names: Any, days_left: Any, changes: set[str]) -> None:
-    found = {"ca": ca, "server": server, "own": True, "names": names}
-    assert set(mailhost_postgres.plan_own_certificate(found, NAMES, days_left)) == changes
+def test_when_a_certificate_is_made(change: dict[str, Any], changes: dict[str, Any]) -> None:
+    there = {"ca": True, "ca_days_left": 1825.5, "own": True, "server": True, "why": "", "names": NAMES}
+    found = mailhost_postgres.plan_own_certificate({**there, "days_left": 1824.9, **change}, NAMES)
+    assert {name: row["old"] for name, row in found.items()} == changes
 
 
-def test_a_given_certificate_that_is_taken_away_gives_way_to_an_own_one() -> None:
-    found = {"ca": True, "server": True, "own": False, "names": NAMES}
-    assert set(mailhost_postgres.plan_own_certificate(found, NAMES, 100.0)) == {"certificate"}
+@pytest.fixture
+def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """PostgreSQL's module with openssl, and a directory of its own for certificates."""
+    monkeypatch.setattr(mailhost_postgres, "CA", str(tmp_path))
+    monkeypatch.setattr(mailhost_postgres, "TLS", str(tmp_path / "tls"))
+    (tmp_path / "tls").mkdir()
+
+    def program(argv: list[str], stdin: str | None = None) -> str:
+        return subprocess.run(argv, input=stdin, check=True, capture_output=True, text=True).stdout
+
+    def look(path: str) -> dict[str, Any]:
+        return {"text": Path(path).read_text(encoding="utf-8")} if Path(path).exists() else {}
+
+    def replace(path: str, text: str, *_: str) -> None:
+        Path(path).write_text(text, encoding="utf-8")
+
+    salt = {"mailhost_run.program": program, "mailhost_file.look": look, "mailhost_file.replace": replace}
+    return loaded("modules", __salt__=salt)
+
+
+def test_own_certificates_last_and_what_does_not_hold_is_made_anew(maker: ModuleType, tmp_path: Path) -> None:
+    tls = tmp_path / "tls"
+
+    def plan() -> dict[str, Any]:
+        return mailhost_postgres.plan_own_certificate(maker.certificates(), NAMES)
+
+    def read(path: Path) -> str:
+        return path.read_text(encoding="utf-8")
+
+    assert set(plan()) == {"ca", "certificate"}
+    maker.make_certificate(NAMES, 999, True)
+    assert plan() == {}
+    found = maker.certificates()
+    assert found["ca_days_left"] - 1.1 <= found["days_left"] <= found["ca_days_left"]
+
+    # Cut between the new key and its certificate; then one that nobody can read.
+    key = read(tmp_path / "ca.key")
+    (tls / "server.key").write_text(key, encoding="utf-8")
+    assert plan()["certificate"]["old"] == "certificate and key: key values mismatch"
+    (tls / "server.crt").write_text("?", encoding="utf-8")
+    assert plan()["certificate"]["old"] == "certificate and key: cannot be read"
+    maker.make_certificate(NAMES, 999, False)
+    assert plan() == {}
+
+    # The authority too is a pair, or made anew.
+    before = read(tls / "ca.crt")
+    (tmp_path / "ca.key").write_text(read(tls / "server.key"), encoding="utf-8")
+    assert set(plan()) == {"ca", "certificate"}
+    (tmp_path / "ca.key").write_text(key, encoding="utf-8")
+
+    # Renewed, it is one that clients which know the old one still take.
+    maker.make_certificate(NAMES, 999, True)
+    assert plan() == {}
+    assert read(tls / "ca.crt") != before
+    new = read(tls / "server.crt"), read(tls / "server.key")
+    assert maker.refusal(before, *new, ["10.100.0.25", "fd00:100::25"]) == ""
+
+
+def issued(days: int, name: str, by: str = "x") -> tuple[str, str, str]:
+    """Return an authority, a certificate of its that ended or ends in some days, and its key."""
+    keys = {who: ec.generate_private_key(ec.SECP256R1()) for who in ("authority", "server")}
+    now = datetime.datetime.now(datetime.UTC)
+
+    def certificate(who: str, subject: str, extension: x509.ExtensionType) -> str:
+        title = {text: x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]) for text in (subject, by)}
+        made = x509.CertificateBuilder(title[by], title[subject], keys[who].public_key(), 1)
+        ends = now + datetime.timedelta(days=days if who == "server" else 9)
+        made = made.not_valid_before(now - datetime.timedelta(days=9)).not_valid_after(ends)
+        done = made.add_extension(extension, critical=True).sign(keys["authority"], hashes.SHA256())
+        return done.public_bytes(serialization.Encoding.PEM).decode()
+
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(name))])
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    key = keys["server"].private_bytes(pem, form, serialization.NoEncryption()).decode()
+    authority = certificate("authority", by, x509.BasicConstraints(ca=True, path_length=None))
+    return authority, certificate("server", "server", names), key
+
+
+SOUND, OTHER = issued(9, "10.100.0.25"), issued(9, "10.100.0.25", by="y")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (SOUND, ""),
+        (issued(-1, "10.100.0.25"), "certificate: certificate has expired"),
+        (issued(9, "10.100.0.26"), "certificate: IP address mismatch, certificate is not valid for '10.100.0.25'"),
+        ((OTHER[0], *SOUND[1:]), "certificate: unable to get local issuer certificate"),
+        ((*SOUND[:2], OTHER[2]), "certificate and key: key values mismatch"),
+        (("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----", *SOUND[1:]), "ca: "),
+    ],
+)
+@pytest.mark.parametrize("test", [True, False])
+def test_a_given_certificate_that_clients_would_refuse_does_not_go_live(
+    maker: ModuleType, tmp_path: Path, given: tuple[str, str, str], words: str, test: bool
+) -> None:
+    salt = {
+        "mailhost_postgres.refusal": maker.refusal,
+        "mailhost_postgres.give_certificate": maker.give_certificate,
+        "mailhost_file.look": lambda path, text=True: maker.__dict__["__salt__"]["mailhost_file.look"](path),
+    }
+    state = loaded("states", __salt__=salt, __opts__={"test": test}, __context__={})
+    declared = dict(zip(("ca", "certificate", "key"), given, strict=True))
+    found = state.certificate("x", NAMES, 999, declared)
+    there = {path.name for path in (tmp_path / "tls").iterdir()}
+    if words:
+        assert found["result"] is False
+        assert found["comment"].startswith(f"postgres.tls: {words}")
+    else:
+        assert set(found["changes"]) == {"ca", "certificate", "key"}
+    assert there == (set() if words or test else {"ca.crt", "server.crt", "server.key"})
 
 
 RULES = [
@@ -254,10 +393,6 @@ def test_what_the_pillar_may_not_say(section: Any, words: str) -> None:
 @pytest.mark.parametrize(("base", "built", "runs"), [("sha256:0", {}, {}), ("sha256:1", {"image"}, {"restarted"})])
 def test_an_image_that_a_dry_run_would_make_anew_restarts_the_container(base: str, built: Any, runs: Any) -> None:
     """``docker pull`` gave the declared name to a newer image than the one that ours was made of."""
-    spec = importlib.util.spec_from_file_location("postgres_state", ROOT / "_states/mailhost_postgres.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     images = {IMAGE: {"id": base}, "own:1": {"id": "sha256:9", "base": "sha256:0"}}
     found = {"load": "loaded", **ON, "started": 1.0, "changed": 1.0}
     salt = {
@@ -266,6 +401,79 @@ def test_an_image_that_a_dry_run_would_make_anew_restarts_the_container(base: st
         "mailhost_service.look": lambda unit: found,
         "mailhost_service.changed": lambda paths: {},
     }
-    vars(module).update(__salt__=salt, __opts__={"test": True}, __context__={})
+    module = loaded("states", __salt__=salt, __opts__={"test": True}, __context__={})
     assert set(module.built("x", "own:1", IMAGE)["changes"]) == set(built)
     assert set(module.running("y", "own:1")["changes"]) == set(runs)
+
+
+class Docker:
+    """Docker and systemd of a host: names of images, and a container that some images never get healthy in."""
+
+    NAME = "mailserver-postgres:17-trixie-0"
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch, runs: str | None) -> None:
+        self.names, self.runs, self.broken = {self.NAME: "sha256:1"}, runs, {"sha256:2"}
+        for path in (place / "conf", place / "last-good/conf"):
+            path.mkdir(parents=True)
+        (place / "last-good").chmod(0o700)
+        place.chmod(0o755)
+        for path in (place / "compose.yaml", place / "last-good/compose.yaml"):
+            path.write_text(self.NAME, encoding="utf-8")
+        paths = {"PROJECT": place, "COMPOSE": place / "compose.yaml", "CONF": place / "conf"}
+        for name, path in {**paths, "GOOD": place / "last-good"}.items():
+            monkeypatch.setattr(mailhost_postgres, name, str(path))
+        self.module = loaded(
+            "modules", __salt__={"mailhost_run.program": self.program, "mailhost_service.act": self.act}
+        )
+        vars(self.module).update(container=self.container, find_image=self.names.get)
+
+    def container(self) -> dict[str, Any] | None:
+        health = "unhealthy" if self.runs in self.broken else "healthy"
+        return {**CONTAINER, "health": health, "image": self.runs} if self.runs else None
+
+    def program(self, argv: list[str]) -> str:
+        if argv[:2] == ["docker", "logs"]:
+            return "it is broken"
+        if argv[:2] == ["docker", "compose"]:
+            assert argv[4:] == ["config", "--images"]
+            return Path(argv[3]).read_text(encoding="utf-8") + "\n"
+        _, _, image, name = argv
+        self.names[name] = self.names.get(image, image)
+        return ""
+
+    def act(self, unit: str, *verbs: str) -> None:
+        if verbs[-1] == "restart":
+            self.runs = self.names[Path(mailhost_postgres.COMPOSE).read_text(encoding="utf-8")]
+            if self.runs in self.broken:
+                raise CommandExecutionError("not healthy")
+
+
+@pytest.mark.parametrize("runs", ["sha256:1", None])
+def test_an_image_that_took_the_name_of_the_healthy_one_gives_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: str | None
+) -> None:
+    """``docker pull`` brought a broken minor version of the same tag; the container runs meanwhile, or is away."""
+    host = Docker(tmp_path, monkeypatch, runs=None)
+    host.module.restart()
+    assert host.names[mailhost_postgres.KEPT] == "sha256:1"
+    host.runs, host.names[host.NAME] = runs, "sha256:2"
+    with pytest.raises(CommandExecutionError, match="it is broken; what ran before runs again"):
+        host.module.restart()
+    assert host.runs == host.names[host.NAME] == "sha256:1"
+    # Others go through it to the authority's certificate.
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_host_that_kept_no_image_yet_keeps_the_one_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Docker(tmp_path, monkeypatch, runs="sha256:1")
+    host.names[host.NAME] = "sha256:2"
+    with pytest.raises(CommandExecutionError, match="what ran before runs again"):
+        host.module.restart()
+    assert host.runs == "sha256:1"
+
+
+def test_what_is_refused_is_refused_before_a_name_goes_to_another_image() -> None:
+    text = (ROOT / "salt/postgres/container.sls").read_text(encoding="utf-8")
+    order = [text.index(f'"mailhost_{function}"') for function in ("backup.kept", "postgres.cluster", "postgres.built")]
+    assert order == sorted(order)
+    assert text.index('"mailhost_postgres.certificate"') < order[-1]

@@ -20,6 +20,8 @@ CLOCK_STEP = 10.0
 CLOCK_HOURS = 24
 # Hours after which a repository should have been read through again: its timer is weekly.
 _READ_HOURS = 8 * 24
+# Days before the end of the server's certificate, after which no client with verify-full comes in.
+_ENDS_SOON, _ENDS_NOW = 30, 7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +62,7 @@ def judge(facts: dict[str, Any], limits: dict[str, Any], drill: dict[str, Any]) 
     ]
     found.append(_verified(facts))
     found.append(_clock(facts))
+    found.append(_certificate(facts["certificate"], facts["now"]))
     return found
 
 
@@ -187,6 +190,16 @@ def _clock(facts: dict[str, Any]) -> Finding:
         return Finding("clock", OK, "runs evenly")
     hours = (facts["now"] - step["at"]) / 3600
     return Finding("clock", WARNING, f"was set by {step['seconds']:+.0f} s {hours:.1f} h ago")
+
+
+def _certificate(certificate: dict[str, Any], now: float) -> Finding:
+    """Judge when the certificate that the server shows ends."""
+    if certificate["why"]:
+        return Finding("certificate", CRITICAL, f"cannot be read: {certificate['why']}")
+    days = (certificate["ends"] - now) / 86400
+    level = CRITICAL if days < _ENDS_NOW else WARNING if days < _ENDS_SOON else OK
+    words = f"ends in {days:.0f} days" if days > 0 else f"ended {-days:.0f} days ago: clients refuse it"
+    return Finding("certificate", level, words)
 
 
 def critical(found: Iterable[Finding], before: dict[str, Any], now: float) -> dict[str, Any]:

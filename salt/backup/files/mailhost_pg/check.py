@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import ssl
 import time
 import traceback
 from datetime import datetime
@@ -129,6 +130,7 @@ def look(config: Config, beat: bool) -> dict[str, Any]:
         "drills": drills,
         "verified": verified,
         "step": clocks["step"],
+        "certificate": _certificate(config.project / "tls/server.crt"),
         "newest_time": max([*times, (server or {}).get("beat") or 0, *proven, clocks["before"]]),
     }
 
@@ -209,6 +211,15 @@ def _disks(paths: list[Path]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _certificate(path: Path) -> dict[str, Any]:
+    """Return when the server's certificate ends, or why that is not known."""
+    try:
+        said = container.run(["openssl", "x509", "-noout", "-enddate", "-in", str(path)])
+    except Failed as error:
+        return {"ends": None, "why": str(error)}
+    return {"ends": ssl.cert_time_to_seconds(said.strip().removeprefix("notAfter=")), "why": ""}
 
 
 def _clocks(path: Path, now: float, note: bool) -> dict[str, Any]:
