@@ -33,11 +33,12 @@ _DATABASE = re.compile(r"opt/postgres/(data|wal_\w+)/|var/lib/docker/containers/
 # Salt's directory appears at the first run, a log with its first line: that changes the times of the one above.
 _PARENTS = ("var/tmp", "var/log")
 # Logins come and go, with their sessions and service managers; the link-local address comes a second after boot; while
-# Docker starts it tries overlayfs out. Mounts are a kind of their own: systemd's units of them come late, for it reads
+# Docker starts it tries overlayfs out, and what runs in a container (the look at its health) is in a file for a moment.
+# Mounts are a kind of their own: systemd's units of them come late, for it reads
 # the kernel's table a few times a second at most.
 _NOISE = re.compile(
     r"session-\S+\.scope|user(-runtime-dir)?@\d+\.service|user-\d+\.slice|run-user-\d+\.mount|/run/user/\d+ |\bfe80:"
-    r"|/var/lib/docker/check-|/var/lib/docker/overlay2/\S+check\d+/|\.mount loaded active mounted "
+    r"|/tmp/runc-process\d+ |/var/lib/docker/check-|/var/lib/docker/overlay2/\S+check\d+/|\.mount loaded active mounted "
 )
 # Comments of iptables-save (the time), packet counters, times that run down.
 _COUNTERS = re.compile(r"^#.*|\[\d+:\d+\]|counter packets \d+ bytes \d+|expires \d+sec|(valid|preferred)_lft \d+sec")
