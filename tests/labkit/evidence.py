@@ -38,7 +38,8 @@ _PARENTS = ("var/tmp", "var/log")
 # the kernel's table a few times a second at most.
 _NOISE = re.compile(
     r"session-\S+\.scope|user(-runtime-dir)?@\d+\.service|user-\d+\.slice|run-user-\d+\.mount|/run/user/\d+ |\bfe80:"
-    r"|/tmp/runc-process\d+ |/var/lib/docker/check-|/var/lib/docker/overlay2/\S+check\d+/|\.mount loaded active mounted "
+    r"|/tmp/runc-process\d+ "
+    r"|/var/lib/docker/check-|/var/lib/docker/overlay2/\S+check\d+/|\.mount loaded active mounted "
 )
 # Comments of iptables-save (the time), packet counters, times that run down.
 _COUNTERS = re.compile(r"^#.*|\[\d+:\d+\]|counter packets \d+ bytes \d+|expires \d+sec|(valid|preferred)_lft \d+sec")
