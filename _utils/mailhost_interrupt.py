@@ -23,7 +23,8 @@ def end_honestly() -> None:
 def _end(number: int, _frame: FrameType | None) -> None:
     """End in order: what was opened is closed, temporary files are removed."""
     for other in _SIGNALS:
-        signal.signal(other, signal.SIG_IGN)
+        # Not SIG_IGN: of a signal that has come already Python would complain with a traceback.
+        signal.signal(other, lambda *_: None)
     if os.getpid() == _RUN:
         name = signal.Signals(number).name
         print(f"\nstopped by {name}; the host may still finish what it was at: apply again", file=sys.stderr)
