@@ -1,5 +1,6 @@
 """The state tree as Salt itself compiles it, without a host."""
 
+import importlib.util
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,16 @@ import mailhost_pillar
 ROOT = pathlib.Path(__file__).parents[1]
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGN0p1r9mEmcFm0Vp5lZK2fPEk7E4iFxNqsp5LgmCd3a ada@example.org"
 GOOD: dict[str, Any] = {"access": {"admin": {"ssh_keys": [KEY]}}}
+
+
+def loaded(path: str, **dunders: Any) -> Any:
+    """Return a file of the tree, such as ``_states/mailhost_file.py``, as Salt loads it, with Salt's names in it."""
+    spec = importlib.util.spec_from_file_location(path.replace("/", "_").removesuffix(".py"), ROOT / path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    vars(module).update(dunders)
+    return module
 
 
 def chunks(cache: pathlib.Path, pillar: Mapping[str, Any] = GOOD) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """What differs between the account that is wanted and the one that is there."""
 
 import errno
-import importlib.util
 import json
 import os
 import pathlib
@@ -11,8 +10,8 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 
+import compiled
 import mailhost_forecast
-from compiled import ROOT
 from mailhost_accounts import ageing, owned_mounts, plan_present, with_moves
 
 WANTED = {
@@ -87,24 +86,14 @@ def test_what_is_somebody_elses_is_not_taken(users: dict[str, Any], groups: dict
         plan_present(WANTED, users, groups, {})
 
 
-def loaded(kind: str, name: str, **dunders: Any) -> Any:
-    """Return a module or state of the tree with Salt's names in it."""
-    spec = importlib.util.spec_from_file_location(f"{kind}_{name}", ROOT / f"_{kind}/{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    vars(module).update(dunders)
-    return module
-
-
 @pytest.mark.parametrize("test", [True, False])
 @pytest.mark.parametrize("mode", [None, 0o644])
 def test_a_shell_that_nobody_can_run_is_refused(tmp_path: pathlib.Path, mode: int | None, test: bool) -> None:
     shell = tmp_path / "zsh"
     if mode:
         shell.touch(mode)
-    salt = {"mailhost_accounts.refuse_shell": loaded("modules", "mailhost_accounts").refuse_shell}
-    state = loaded("states", "mailhost_user", __salt__=salt, __opts__={"test": test}, __context__={})
+    salt = {"mailhost_accounts.refuse_shell": compiled.loaded("_modules/mailhost_accounts.py").refuse_shell}
+    state = compiled.loaded("_states/mailhost_user.py", __salt__=salt, __opts__={"test": test}, __context__={})
     result = state.present("ada", 1000, str(shell), ["sudo"], None)
     words = f"access.admin.shell: {shell} is no executable file on the host: install it there, or declare another shell"
     assert (result["result"], result["comment"]) == (False, words)
@@ -113,7 +102,7 @@ def test_a_shell_that_nobody_can_run_is_refused(tmp_path: pathlib.Path, mode: in
 def test_a_shell_that_runs_is_taken(tmp_path: pathlib.Path) -> None:
     (tmp_path / "bash").touch(0o755)
     (tmp_path / "link").symlink_to("bash")
-    loaded("modules", "mailhost_accounts").refuse_shell(str(tmp_path / "link"))
+    compiled.loaded("_modules/mailhost_accounts.py").refuse_shell(str(tmp_path / "link"))
 
 
 MOVES = {"user": [1005], "group": [1005]}
@@ -160,7 +149,7 @@ class Files:
             "mailhost_file.replace": lambda path, text, mode: pathlib.Path(path).write_text(text),
             "mailhost_file.remove": os.unlink,
         }
-        self.module = loaded("modules", "mailhost_accounts", __salt__=salt, MOVES=self.note)
+        self.module = compiled.loaded("_modules/mailhost_accounts.py", __salt__=salt, MOVES=self.note)
         monkeypatch.setattr(
             "mailhost_accounts.owned_mounts",
             lambda _: [str(self.root), str(directory / "gone"), str(directory / "file")],
@@ -257,5 +246,5 @@ def test_logins_that_end_are_those_of_accounts_as_the_run_leaves_them(
         "mailhost_accounts.ageing": lambda passwords: ageing(SHADOW, passwords),
     }
     context = {mailhost_forecast.KEY: {"users": forecast}}
-    state = loaded("states", "mailhost_user", __salt__=salt, __opts__={"test": True}, __context__=context)
+    state = compiled.loaded("_states/mailhost_user.py", __salt__=salt, __opts__={"test": True}, __context__=context)
     assert set(state.ageless("x")["changes"]) == accounts

@@ -1,11 +1,11 @@
 """The mail database: what differs of roles, rights and migrations, and the files that services connect with."""
 
-import importlib.util
 import re
 from typing import Any
 
 import pytest
 
+import compiled
 import mailhost_database as database
 import mailhost_pillar
 from compiled import ROOT
@@ -214,10 +214,7 @@ class Host:
             "of": [],
             **found,
         }
-        spec = importlib.util.spec_from_file_location("database_state", ROOT / "_states/mailhost_database.py")
-        assert spec and spec.loader
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = compiled.loaded("_states/mailhost_database.py")
         salt = {
             "mailhost_database.look": lambda: self.found,
             "mailhost_file.look": lambda path: self.files.get(path, {"kind": None}),

@@ -1,16 +1,16 @@
 """fail2ban: which jails are wanted, what a running one says, and what differs."""
 
 import copy
-import importlib.util
 import json
 from typing import Any
 
 import pytest
 
+import compiled
 import mailhost_fail2ban
 import mailhost_forecast
 import mailhost_pillar
-from compiled import GOOD, ROOT
+from compiled import GOOD
 
 
 def wanted(**sections: Any) -> dict[str, dict[str, Any]]:
@@ -181,10 +181,7 @@ class Host:
 
     def __init__(self, now: dict[str, Any], *, after: dict[str, Any] | None = None, test: bool = False) -> None:
         self.now, self.after, self.done = now, after or found(), list[tuple[str, ...]]()
-        spec = importlib.util.spec_from_file_location("fail2ban_state", ROOT / "_states/mailhost_fail2ban.py")
-        assert spec and spec.loader
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = compiled.loaded("_states/mailhost_fail2ban.py")
         salt = {"mailhost_fail2ban.look": lambda jails: self.now, "mailhost_service.act": self.act}
         self.context: dict[str, Any] = {}
         vars(module).update(__salt__=salt, __opts__={"test": test}, __context__=self.context)

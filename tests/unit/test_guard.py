@@ -1,6 +1,5 @@
 """Which login confirms a change of access, and what the host may ask of the workstation."""
 
-import importlib.util
 import json
 import shutil
 import threading
@@ -11,9 +10,9 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 
+import compiled
 import mailhost_guard
 import mailhost_progress
-from compiled import ROOT
 
 ARMED = {
     "what": "sshd",
@@ -167,13 +166,7 @@ def test_a_snapshot_that_does_not_go_back_is_kept(armed: Path, monkeypatch: pyte
 
 def _module(**given: Any) -> Any:
     """Return the execution module as Salt would load it, with these names in it."""
-    spec = importlib.util.spec_from_file_location("guard_module", ROOT / "_modules/mailhost_guard.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    vars(module).update(given)
-    return module
+    return compiled.loaded("_modules/mailhost_guard.py", **given)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """PostgreSQL in its container: what is refused, what differs, what a running one does not do."""
 
 import datetime
-import importlib.util
 import ipaddress
 import subprocess
 from pathlib import Path
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from salt.exceptions import CommandExecutionError
 
+import compiled
 import mailhost_pillar
 import mailhost_postgres
 from compiled import GOOD, ROOT
@@ -28,12 +28,7 @@ EMPTY = {"data": {"kind": "empty"}, "new": None, "marker": None}
 
 def loaded(kind: str, **dunders: Any) -> ModuleType:
     """Return PostgreSQL's module or state with Salt's names in it."""
-    spec = importlib.util.spec_from_file_location(f"postgres_{kind}", ROOT / f"_{kind}/mailhost_postgres.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    vars(module).update(dunders)
-    return module
+    return compiled.loaded(f"_{kind}/mailhost_postgres.py", **dunders)  # type: ignore[no-any-return]
 
 
 def cluster(major: str = "17", identifier: str = "1", marker: str | None = "1") -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +13,12 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 
+import compiled
 import mailhost_instance
 import mailhost_pillar
 import mailhost_roster
 import mailhost_vultr
-from compiled import GOOD, KEY, ROOT
+from compiled import GOOD, KEY
 from labkit.provider import KEY as API_KEY
 from labkit.provider import PASSWORD, Provider
 
@@ -27,16 +27,8 @@ PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGN0p1r9mEmcFm0Vp5lZK2fPEk7E4iFxNq
 
 def loaded(kind: str, name: str, **dunders: Any) -> ModuleType:
     """Return a module or state of the tree with Salt's names in it."""
-    spec = importlib.util.spec_from_file_location(f"{kind}_{name}", ROOT / f"_{kind}/{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    vars(module).update(
-        __opts__={"test": False, "mailhost_wait_seconds": 1, "mailhost_roster": "etc/salt/roster"},
-        __context__={},
-        **dunders,
-    )
-    return module
+    opts = {"test": False, "mailhost_wait_seconds": 1, "mailhost_roster": "etc/salt/roster"}
+    return compiled.loaded(f"_{kind}/{name}.py", __opts__=opts, __context__={}, **dunders)  # type: ignore[no-any-return]
 
 
 class Workstation:

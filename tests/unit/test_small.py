@@ -1,6 +1,5 @@
 """Small pure pieces: files, packages, sshd's settings, requisites."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +8,12 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 
+import compiled
 import mailhost_file
 import mailhost_forecast
 import mailhost_pkg
 import mailhost_sls
 import mailhost_sshd
-from compiled import ROOT
 
 FILE = {"text": "a\n", "user": "root", "group": "root", "mode": "0644"}
 
@@ -66,11 +65,7 @@ def test_nothing_is_installed_that_others_would_have_to_go_for() -> None:
 
 
 def test_a_lock_of_apt_s_is_seen_and_not_taken(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("pkg_module", ROOT / "_modules/mailhost_pkg.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = compiled.loaded("_modules/mailhost_pkg.py")
     lock = tmp_path / "lock"
     assert not module._held(lock)
     # As apt does it, in another process: a process's own locks are not in its way.
@@ -146,10 +141,7 @@ def test_where_sshd_listens() -> None:
 @pytest.mark.parametrize("test", [True, False])
 def test_modes_of_what_a_package_brings_are_the_same_in_both_runs(test: bool) -> None:
     """In the dry run the path is not there, in the real one it is, with the package's mode."""
-    spec = importlib.util.spec_from_file_location("file_state", ROOT / "_states/mailhost_file.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = compiled.loaded("_states/mailhost_file.py")
     given: list[dict[str, str]] = []
     there = {"kind": "file", "user": "root", "group": "root", "mode": "0644"}
     salt = {

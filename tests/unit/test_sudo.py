@@ -1,6 +1,5 @@
 """sudoers text."""
 
-import importlib.util
 import json
 import pathlib
 from collections.abc import Callable
@@ -9,8 +8,8 @@ from typing import Any
 import pytest
 from salt.exceptions import CommandExecutionError
 
+import compiled
 import mailhost_sudo
-from compiled import ROOT
 
 
 def test_only_the_tag_goes() -> None:
@@ -41,10 +40,7 @@ class Sudo:
     """The module on a host whose sudo is a function of the main file's text."""
 
     def __init__(self, directory: pathlib.Path, works: Callable[[str], bool]) -> None:
-        spec = importlib.util.spec_from_file_location("sudo_module", ROOT / "_modules/mailhost_sudo.py")
-        assert spec and spec.loader
-        self.module: Any = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self.module)
+        self.module: Any = compiled.loaded("_modules/mailhost_sudo.py")
         self.main, self.works = directory / "sudoers", works
         salt = {"mailhost_run.program": self.program, "mailhost_file.replace": self.replace}
         vars(self.module).update(__salt__=salt, MAIN=self.main, DIRECTORY=directory / "sudoers.d")

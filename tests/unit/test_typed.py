@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+import compiled
 import mailhost_pillar
 import mailhost_typed
-from compiled import GOOD, ROOT
+from compiled import GOOD
 
 FILES = {**mailhost_pillar.plain(mailhost_pillar.parse(GOOD)), "environment": "dev"}
 RULE = {"port": 25, "from": "public", "comment": "SMTP"}
@@ -20,10 +20,7 @@ class Door:
     """The front door, with what Salt does replaced by a note of what it was told."""
 
     def __init__(self) -> None:
-        spec = importlib.util.spec_from_file_location("wrapper_state", ROOT / "_wrapper/state.py")
-        assert spec and spec.loader
-        self.module: ModuleType = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self.module)
+        self.module: ModuleType = compiled.loaded("_wrapper/state.py")
         self.told: list[dict[str, Any]] = []
         self.context: dict[str, Any] = {}
         pillar = type("Pillar", (), {"value": lambda self: FILES})()
