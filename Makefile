@@ -2,6 +2,11 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup lock packages provision adopt destroy apply status demo demo-down lab lab-down lint format unit test audit bench bench-db exposure docs readme secrets-key secret
 
+# What make would pass over is refused: `make apply test=1` would be no dry run.
+TYPED := CONFIRM ENV FINGERPRINT HOST NAME PYTHON TEST
+$(foreach name,$(filter-out $(TYPED),$(.VARIABLES)),$(if $(filter command,$(origin $(name))),$(error $(name): nothing here reads it; there are $(TYPED))))
+$(if $(filter-out 1,$(TEST)),$(error TEST: is $(TEST); TEST=1 is a dry run, without TEST it is one in earnest))
+
 PYTHON ?= python3
 HOST ?= mail
 BIN := .venv/bin
@@ -33,16 +38,16 @@ packages: SHELL := /bin/bash
 # salt-call on the workstation itself, with settings and files of its own: what is for hosts is out of its reach.
 LOCAL = $(if $(ENV),MAILHOST_ENV=$(ENV)) $(BIN)/salt-call --local --config-dir etc/workstation --out mailhost_local --retcode-passthrough
 # A name that was typed, not the default.
-TYPED = $(if $(filter command line,$(origin HOST)),$(HOST))
+NAMED = $(if $(filter command line,$(origin HOST)),$(HOST))
 
 provision: setup  ## Order the VPS at Vultr, or see that it is as declared: HOST=mail ENV=prod TEST=1
 	@$(LOCAL) --id $(HOST) state.apply instance $(if $(TEST),test=True)
 
 adopt: setup  ## Take a host that is there into the roster: HOST=203.0.113.5 FINGERPRINT= NAME=mail ENV=prod TEST=1
-	@$(LOCAL) --id $(or $(NAME),mail) state.apply adopted pillar='{"typed": ["$(TYPED)", "$(FINGERPRINT)"]}' $(if $(TEST),test=True)
+	@$(LOCAL) --id $(or $(NAME),mail) state.apply adopted pillar='{"typed": ["$(NAMED)", "$(FINGERPRINT)"]}' $(if $(TEST),test=True)
 
 destroy: setup  ## Destroy the VPS with all that is on it: HOST=mail CONFIRM=mail ENV=prod TEST=1
-	@$(LOCAL) --id $(HOST) state.apply destroyed pillar='{"typed": ["$(TYPED)", "$(CONFIRM)"]}' $(if $(TEST),test=True)
+	@$(LOCAL) --id $(HOST) state.apply destroyed pillar='{"typed": ["$(NAMED)", "$(CONFIRM)"]}' $(if $(TEST),test=True)
 
 apply: setup  ## Apply to a host: HOST=mail ENV=prod TEST=1
 	$(BIN)/salt-ssh $(HOST) state.apply $(if $(ENV),pillarenv=$(ENV)) $(if $(TEST),test=True)
@@ -81,7 +86,7 @@ unit: setup  ## The tests that need no host
 test: packages lint  ## Everything: lint, unit tests, and real Debian 13 hosts (root)
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/pytest -q -n 4 --dist loadfile --durations=25 --durations-min=60
 
-audit: packages setup  ## Lynis, ssh-audit and OpenSCAP on a lab host, before and after (root)
+audit: packages setup  ## Lynis, ssh-audit and OpenSCAP on a lab host, before and after (root); with MAILHOST_LAB_VIRTUAL=1 a virtual one
 	PATH=$(CURDIR)/$(BIN):$$PATH PYTHONPATH=tests:_utils $(BIN)/python -m labkit.audit
 
 exposure: packages setup  ## Which ports of a lab host are reached, from outside and by the VPN (root)

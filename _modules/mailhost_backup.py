@@ -27,7 +27,7 @@ def archive():
 
 
 def drills():
-    """Return the last drill of each repository: when it ended, and whether it passed.
+    """Return the last drill of each repository with the cluster that this host made: when it ended, whether it passed.
 
     CLI Example:
 
@@ -35,7 +35,9 @@ def drills():
 
         salt-ssh mail mailhost_backup.drills
     """
-    return mailhost_backup.parse_drills(__salt__["mailhost_file.look"](mailhost_backup.DRILLS).get("text", ""))
+    look = __salt__["mailhost_file.look"]
+    made = look(mailhost_postgres.MARKER).get("text", "").strip()
+    return mailhost_backup.parse_drills(look(mailhost_backup.DRILLS).get("text", ""), made)
 
 
 def info(image, uid):

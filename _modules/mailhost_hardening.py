@@ -210,6 +210,13 @@ def _kernel(values, admin):
     return {name: mailhost_boot.found(looked["menu"], name) for name in values}, absent
 
 
+def _boot(values, admin):
+    looked = __salt__["mailhost_boot.look"]()
+    absent = {} if looked["grub"] else dict.fromkeys(values, "GRUB does not start this host")
+    asks = mailhost_boot.password_of(looked["menu"])
+    return {name: value if asks else "changed by anybody at the console" for name, value in values.items()}, absent
+
+
 _LOOKS = {
     **{kind: functools.partial(_edited, kind=kind) for kind in mailhost_hardening.EDITED},
     "sshd": _sshd,
@@ -233,4 +240,5 @@ _LOOKS = {
     "group": _group,
     "integrity": _integrity,
     "kernel": _kernel,
+    "boot": _boot,
 }

@@ -334,10 +334,13 @@ def numbers(offsite: Any) -> tuple[int, ...]:
     return (1, 2) if offsite else (1,)
 
 
-def parse_drills(text: str) -> dict[int, dict[str, Any]]:
+def parse_drills(text: str, cluster: str | None) -> dict[int, dict[str, Any]]:
     """Return the last drill of each repository from the tool's file, a line of JSON each.
 
     finished is when it ended, passed whether it found all as it should be, found what it did not.
+
+    cluster
+        The system identifier of the one that this host made: a drill of one before it proves nothing of its backups.
 
     A line that a power cut left half is passed over.
     """
@@ -346,8 +349,9 @@ def parse_drills(text: str) -> dict[int, dict[str, Any]]:
         try:
             found = json.loads(line)
             finished = datetime.datetime.fromisoformat(found["finished"])
-            # Those of before there was a second repository do not say.
-            last[int(found.get("repository", 1))] = {
+            if found["cluster"] != cluster:
+                continue
+            last[int(found["repository"])] = {
                 "finished": finished,
                 "passed": found["passed"] is True,
                 "found": list(found["found"]),

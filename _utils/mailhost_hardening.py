@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+BOOT = "K07"  # comes with the password that the pillar gives it
 PROFILES = {"strict": 2, "basic": 1}  # the highest priority number a profile takes in
 
 
@@ -24,7 +25,7 @@ class Control:
       expression finds in a file; mount: options of a mount point; integrity: AIDE's database
     - those of ``EDITED``: lines of files that are Debian's own
     - group: one without members
-    - kernel: words of its command line
+    - kernel: words of its command line; boot: what may be done in GRUB's menu
     - pam: profiles of pam-auth-update(8)
     - limits, coredump, journald, timesyncd, apt, sudo: keys of these programs' own configuration
     - unit: one that runs; package: installed or gone; source: an archive that apt knows
@@ -376,6 +377,15 @@ CONTROLS: tuple[Control, ...] = (
         },
     ),
     Control(
+        BOOT,
+        2,
+        "an entry of the boot menu is changed with a password only",
+        "CIS 1.4.1; ANSSI BP-028 R5",
+        "a shell without root's password, by GRUB on the provider's console",
+        off="there is no hardening.boot_password",
+        sets={"boot": {"the boot menu": "changed with a password"}},
+    ),
+    Control(
         "A02",
         1,
         "sudo has its own terminal, its own log, and forgets a password after five minutes",
@@ -562,6 +572,8 @@ CONTROLS: tuple[Control, ...] = (
             "package": {"auditd": "installed", "audispd-plugins": "installed"},
             "unit": {"auditd.service": "runs"},
             "auditd": {"disk_error_action": "SYSLOG"},
+            # What runs before auditd is recorded too, and kept for it.
+            "kernel": {"audit": "1", "audit_backlog_limit": "8192"},
             "text": {"/etc/audit/rules.d/90-mailhost.rules": r"(?m)^-w /etc/sudoers "},
         },
     ),
@@ -665,7 +677,7 @@ def active(hardening: Mapping[str, Any]) -> tuple[Control, ...]:
 
 def off(hardening: Mapping[str, Any]) -> dict[str, str]:
     """Return the controls of the profile that are switched off, each with its reason."""
-    asked = set(hardening["enabled"] or ())
+    asked = {*(hardening["enabled"] or ()), *([BOOT] if hardening["boot_password"] else [])}
     own = {control.id: control.off for control in CONTROLS if control.off and control.id not in asked}
     reasons = {**own, **(hardening["disabled"] or {})}
     limit = PROFILES[hardening["profile"]]

@@ -240,6 +240,13 @@ def password_hash(value: Any) -> str:
     return value
 
 
+def boot_password_hash(value: Any) -> str:
+    """Parse a hash of grub-mkpasswd-pbkdf2(1). The value is never repeated in the message: it is a secret."""
+    if not isinstance(value, str) or not re.fullmatch(r"grub\.pbkdf2\.sha512\.\d+(\.[0-9A-F]{128}){2}", value):
+        raise Invalid("is not a hash as grub-mkpasswd-pbkdf2 prints it, from grub.pbkdf2 on")
+    return value
+
+
 def archive_key(value: Any) -> str:
     """Parse an armoured public key of OpenPGP (RFC 9580 section 6.2)."""
     frame = r"\s*-----BEGIN PGP PUBLIC KEY BLOCK-----\n.*\n-----END PGP PUBLIC KEY BLOCK-----\s*"
@@ -542,6 +549,12 @@ class Hardening:
     )
     enabled: tuple[str, ...] | None = key(
         optional(controls), "controls that are off by themselves and fit this host, e.g. [N13]", None
+    )
+    boot_password: str | None = key(
+        optional(boot_password_hash),
+        "what grub-mkpasswd-pbkdf2 prints of the password that root gives to change an entry of GRUB's menu (K07)",
+        None,
+        secret=True,
     )
 
 
@@ -977,6 +990,8 @@ def _contradictions(pillar: Pillar) -> list[str]:
         found.append("docker: repository and repository_key are given together or not at all")
     both = sorted(set(pillar.hardening.disabled or {}) & set(pillar.hardening.enabled or ()))
     found += [f"hardening.enabled: {name} is in hardening.disabled too" for name in both]
+    if mailhost_hardening.BOOT in (pillar.hardening.enabled or ()) and not pillar.hardening.boot_password:
+        found.append(f"hardening.enabled: {mailhost_hardening.BOOT} needs hardening.boot_password")
     return (
         found
         + _firewall_contradictions(pillar)

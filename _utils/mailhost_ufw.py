@@ -133,13 +133,14 @@ def parse(text: str) -> list[Rule]:
 
 
 def with_rules(text: str, lines: Iterable[str]) -> str:
-    """Return a rules file as ufw would read it with these rules added: each takes the place of one that is there.
+    """Return a rules file as ufw would read it with these rules added: each in place of the same one that is there.
 
     Params: text, the file's; lines, as ``Rule.line`` returns them.
     """
-    places = {rule.place for line in lines for rule in parse(line)}
-    kept = [line for line in text.splitlines(keepends=True) if not any(rule.place in places for rule in parse(line))]
-    return "".join([*kept, *lines])
+    added = {rule.place: line for line in lines for rule in parse(line)}
+    there = text.splitlines(keepends=True)
+    after = [next((added.pop(rule.place) for rule in parse(line) if rule.place in added), line) for line in there]
+    return "".join([*after, *added.values()])
 
 
 def admits(text: str, protocol: str, port: int, interface: str) -> bool:

@@ -48,8 +48,11 @@ def run():
             "PAM: profiles": state("mailhost_pam.profiles", enabled=enabled, disabled=disabled),
             "files: none of a control that is off": state("mailhost_file.absent", paths=baseline.unwanted_files(on)),
             "kernel: settings": state("mailhost_sysctl.managed", files=baseline.sysctls(on)),
-            "kernel: words at its start": state(
-                "mailhost_boot.arguments", name=mailhost_boot.FILE, values=of["kernel"]
+            "GRUB: the kernel's words, and who changes them": state(
+                "mailhost_boot.menu",
+                name=mailhost_boot.FILE,
+                values=of["kernel"],
+                password=__pillar__["hardening"]["boot_password"] if of["boot"] else None,
             ),
             "mounts: options": state("mailhost_mount.options", mounts=of["mount"]),
             **only["A03"],

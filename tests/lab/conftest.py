@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import time
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import labkit
 from labkit import Host, Lab, exposure
 from labkit.checkout import Checkout, Result
 from labkit.exactness import HEADER, Exactness, measure, table
+from labkit.tools import locked
 
 # The access tasks: what they need comes along.
 ACCESS = ("access.ssh_proven", "access.cleaned_up")
@@ -24,29 +25,41 @@ PSQL = "docker exec -i mailserver-postgres psql -XAtq -v ON_ERROR_STOP=1 -U post
 # caller's own process group where it is killed (kill(2)).
 SERVER = "docker inspect -f '{{.State.Pid}}' mailserver-postgres | grep -vx 0"
 QUIET = Path(labkit.__file__).with_name("quiet-timers.sh")
-# Lets tests that want a virtual machine have one. Not unasked: whether KVM works is found by trying, and what answers
-# at /dev/kvm in a machine that is virtual itself may take that machine with it.
-VIRTUAL = "MAILHOST_LAB_VIRTUAL"
 # Under these names a test's report carries rows of tables, also from the other processes of pytest-xdist.
 EXACTNESS, FRONT_DOOR, EXPOSURE = "exactness", "front door", "exposure"
 Exact = Callable[..., Exactness]
 
 
 @pytest.fixture(scope="session")
-def mail_lab() -> Iterator[Lab]:
-    """The lab of the tests that share one host."""
+def _run(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that all processes of pytest-xdist have in one run."""
+    own = tmp_path_factory.getbasetemp()
+    return own if worker_id == "master" else own.parent
+
+
+@pytest.fixture(scope="session")
+def mail_lab(_run: Path) -> Iterator[Lab]:
+    """The lab of the tests that share one host; the labs of one run have one key, for they share snapshots."""
     with Lab(f"tests-{os.getpid()}") as made:
+        with locked(_run / "key.lock"):
+            for path in (made.key, made.key.with_suffix(".pub")):
+                shared = _run / path.name
+                shutil.copy(*((shared, path) if shared.exists() else (path, shared)))
         yield made
 
 
 @pytest.fixture(scope="session")
-def _mail(mail_lab: Lab) -> Host:
+def _mail(mail_lab: Lab, _run: Path) -> Host:
     """The shared host, with its snapshot ``pristine``: booted once, for the first boot writes much."""
     host = mail_lab.host("mail")
-    host.put(QUIET.read_text(), f"/etc/systemd/system-generators/{QUIET.stem}", 0o755)
-    host.boot()
-    _kept(host, "pristine")
-    return host
+
+    def make() -> None:
+        host.put(QUIET.read_text(), f"/etc/systemd/system-generators/{QUIET.stem}", 0o755)
+        host.boot()
+
+    _shared(host, "pristine", _run, make)
+    host.restore("pristine")
+    return mail_lab.host("mail")  # notes the key that the host has now
 
 
 @pytest.fixture(scope="session")
@@ -56,38 +69,55 @@ def _thin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _entered(_mail: Host, _thin: Path, tmp_path_factory: pytest.TempPathFactory) -> Host:
+def _entered(_mail: Host, _thin: Path, _run: Path, tmp_path_factory: pytest.TempPathFactory) -> Host:
     """The shared host, with its snapshot ``entered``: the access tasks applied to a pristine one."""
-    _started(_mail, "pristine")
-    with Checkout(tmp_path_factory.mktemp("enter") / "c", _mail, _thin) as checkout:
-        run = checkout.apply(*ACCESS)
-        assert run.returncode == 0, run.result
-    _kept(_mail, "entered")
+
+    def make() -> None:
+        _started(_mail, "pristine")
+        with Checkout(tmp_path_factory.mktemp("enter") / "c", _mail, _thin) as checkout:
+            run = checkout.apply(*ACCESS)
+            assert run.returncode == 0, run.result
+
+    _shared(_mail, "entered", _run, make)
     return _mail
 
 
 @pytest.fixture(scope="session")
-def _hardened(_mail: Host, _thin: Path, tmp_path_factory: pytest.TempPathFactory) -> Host:
+def _hardened(_mail: Host, _thin: Path, _run: Path, tmp_path_factory: pytest.TempPathFactory) -> Host:
     """The shared host, with its snapshot ``hardened``: where most tasks begin, and half of what a whole run takes."""
-    _started(_mail, "pristine")
-    with Checkout(tmp_path_factory.mktemp("harden") / "c", _mail, _thin) as checkout:
-        run = checkout.apply(HARDENING)
-        assert run.returncode == 0, run.result
-    _background_done(_mail)
-    _kept(_mail, "hardened")
+
+    def make() -> None:
+        _started(_mail, "pristine")
+        with Checkout(tmp_path_factory.mktemp("harden") / "c", _mail, _thin) as checkout:
+            run = checkout.apply(HARDENING)
+            assert run.returncode == 0, run.result
+        _mail.background_done()
+
+    _shared(_mail, "hardened", _run, make)
     return _mail
 
 
 @pytest.fixture(scope="session")
-def _converged(_hardened: Host, _thin: Path, tmp_path_factory: pytest.TempPathFactory) -> Host:
+def _converged(_mail: Host, _thin: Path, _run: Path, request: pytest.FixtureRequest) -> Host:
     """The shared host, with its snapshot ``converged``: all tasks applied to a hardened one."""
-    host = _started(_hardened, "hardened")
-    with Checkout(tmp_path_factory.mktemp("converge") / "c", host, _thin) as checkout:
-        run = checkout.apply()
-        assert run.returncode == 0, run.result
-    _background_done(host)
-    _kept(host, "converged")
-    return host
+
+    def finish() -> None:
+        directory = request.getfixturevalue("tmp_path_factory").mktemp("converge")
+        with Checkout(directory / "c", _mail, _thin) as checkout:
+            run = checkout.apply()
+            assert run.returncode == 0, run.result
+        _mail.background_done()
+
+    def make() -> None:
+        _started(request.getfixturevalue("_hardened"), "hardened")
+        finish()
+
+    if not _shared(_mail, "converged", _run, make):
+        # The firewall's rules have the address of the host that it was made on.
+        _started(_mail, "converged")
+        finish()
+        _kept(_mail, "converged")
+    return _mail
 
 
 @pytest.fixture
@@ -163,13 +193,27 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(table(header, rows))
 
 
-def _background_done(host: Host, timeout: float = 600) -> None:
-    """Wait until what a run has left to go on by itself is done, such as AIDE's database."""
-    until = time.monotonic() + timeout
-    unit = ["systemctl", "list-units", "--plain", "--no-legend", "--state=active,activating", "mailhost-*.service"]
-    while left := host.run(unit).stdout:
-        assert time.monotonic() < until, left
-        time.sleep(1)
+def own_resolvers(host: Host) -> list[str]:
+    """Return the resolvers that the host got with its file tree."""
+    snapshot = host.root.with_name(f"{host.machine}@pristine")
+    lines = (snapshot / "etc/resolv.conf").read_text().splitlines()
+    return [line.split()[1] for line in lines if line.startswith("nameserver")]
+
+
+def _shared(host: Host, snapshot: str, run: Path, make: Callable[[], None]) -> bool:
+    """Let a host have a snapshot that the first of a run's processes makes, while the others wait for it.
+
+    Params: host; snapshot, its name; run, the directory of the run; make, what brings the host to that state.
+    Returns whether it was made here.
+    """
+    with locked(run / f"{snapshot}.lock"):
+        note = run / f"{snapshot}.host"
+        if note.exists() and host.take(note.read_text(), snapshot):
+            return False
+        make()
+        _kept(host, snapshot)
+        note.write_text(host.machine)
+        return True
 
 
 def _kept(host: Host, snapshot: str) -> None:

@@ -240,11 +240,11 @@ def test_a_second_repository_off_the_host(
     begun = time.monotonic()
     _sql(converged, "create table t as select 1 as n; select pg_switch_wal()")
     newest = _sql(converged, "select pg_walfile_name(pg_current_wal_lsn() - 1)")
-    _until(lambda: newest in converged.run(["sh", "-c", f"ls {ARCHIVE}/mail/17-1/*"]).stdout, 120)
+    _until(lambda: newest in converged.run(["sh", "-c", f"ls {ARCHIVE}/mail/17-1/*"]).stdout, 240)
     print(f"in the repository on the host {time.monotonic() - begun:.0f} s after the other one went away")
     assert _sql(converged, WAITING) != "0"
     store.run(["systemctl", "start", "ssh"])
-    _until(lambda: _sql(converged, WAITING) == "0", 120)
+    _until(lambda: _sql(converged, WAITING) == "0", 240)
     assert converged.run(["mailhost-pg", "verify", "--repository=2"]).returncode == 0
 
     # A host that is new has a cluster of its own, which must not go where the old one's backups are.

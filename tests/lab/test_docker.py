@@ -67,22 +67,22 @@ BUSY = "docker run -d --name busy box /busybox sleep 100000"
 # The last two settings of the file; json-file does not know the option.
 SYSLOG = '"log-driver": "syslog", "log-opts": {"syslog-address": "udp://192.0.2.1:514"}}'
 RESTART = ("Docker runs: restarted",)
+SPOILT = f"""s/"live-restore": true/"dns": ["192.0.2.1"], "live-restore": false/; s|"log-driver".*|{SYSLOG}|"""
+CONFIGURED = "Docker is configured: "
+DROP_IN = "Docker: containers are stopped at a shutdown: file"
 TAMPERS = [
-    Tamper("file removed", f"rm {FILE}", tuple(f"Docker is configured: {name}" for name in (
-        "live-restore", "userland-proxy", "no-new-privileges", "icc", "ip", "default-network-opts", "log-driver",
-        "log-opts",
-    )) + RESTART),
-    Tamper("live-restore off", f"sed -i /live-restore/s/true/false/ {FILE}; systemctl restart docker",
-           ("Docker is configured: live-restore", *RESTART)),
-    Tamper("foreign keys", f"sed -i '1a \"dns\": [\"192.0.2.1\"],' {FILE}; systemctl restart docker", ()),
-    Tamper("log driver syslog",
-           f"""sed -zi 's|"log-driver".*|{SYSLOG}|' {FILE}; systemctl restart docker""",
-           ("Docker is configured: log-driver", "Docker is configured: log-opts", *RESTART)),
+    Tamper("file and compose removed", f"rm {FILE}; apt-get -qqy purge docker-compose", (
+        *(CONFIGURED + name for name in (
+            "live-restore", "userland-proxy", "no-new-privileges", "icc", "ip", "default-network-opts", "log-driver",
+            "log-opts",
+        )), "Docker is installed: docker-compose", *RESTART)),
+    Tamper("file edited, with foreign keys, and admin in group docker",
+           f"sed -zi '{SPOILT}' {FILE}; systemctl restart docker; gpasswd -a phalkonadmin docker",
+           (CONFIGURED + "live-restore", CONFIGURED + "log-driver", CONFIGURED + "log-opts",
+            "group docker: phalkonadmin", *RESTART)),
+    Tamper("drop-in removed", f"rm {SCOPES}", (DROP_IN, *RESTART)),
     Tamper("stopped and off", "systemctl disable --now docker.socket docker",
            ("Docker runs: enabled", "Docker runs: active")),
-    Tamper("drop-in removed", f"rm {SCOPES}", ("Docker: containers are stopped at a shutdown: file", *RESTART)),
-    Tamper("compose removed", "apt-get -qqy purge docker-compose", ("Docker is installed: docker-compose",)),
-    Tamper("admin in group docker", "gpasswd -a phalkonadmin docker", ("group docker: phalkonadmin",)),
 ]  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def test_tampered_host(entered: Host, checkout: Checkout, exact: Exact, tamper: 
     found = exact(f"docker: {tamper.id}", entered, checkout, ENGINE)
     assert changes(found.real) == set(tamper.expected)
     assert found.again.marks["1.2.6"] == "[x]"
-    if tamper.id == "foreign keys":
+    if "dns" in tamper.script:
         assert '"192.0.2.1"' in entered.read(FILE)
 
 

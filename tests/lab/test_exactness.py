@@ -8,7 +8,7 @@ from labkit import Host
 from labkit.checkout import Checkout
 from labkit.exactness import Exactness
 
-from .conftest import ACCESS, Exact
+from .conftest import ACCESS, Exact, own_resolvers
 from .tampering import Tamper, each
 
 pytestmark = pytest.mark.lab
@@ -17,11 +17,20 @@ pytestmark = pytest.mark.lab
 CONSOLE = "rm /etc/ssh/sshd_config.d/00-mailhost-root.conf; systemctl restart ssh;"
 
 
+KEYS = "/home/phalkonadmin/.ssh"
+# What meets in one state, or in none, is spoilt together: a case is four runs.
 TAMPERS = [
-    Tamper("sudoers file asks again", f"{CONSOLE} sed -i s/NOPASSWD:// /etc/sudoers.d/90-nopasswd-sudo", ("1.2.1",)),
-    Tamper("sudoers file 0640", "chmod 640 /etc/sudoers.d/90-nopasswd-sudo", ("1.2.1",)),
-    Tamper("sudoers file another's", f"{CONSOLE} chown 1000 /etc/sudoers.d/90-nopasswd-sudo", ("1.2.1",)),
-    Tamper("sudoers file removed", f"{CONSOLE} rm /etc/sudoers.d/90-nopasswd-sudo", ("1.2.1",)),
+    Tamper(
+        "sudo asks, home and keys anybody's",
+        f"{CONSOLE} cd /etc/sudoers.d; sed -i s/NOPASSWD:// 90-nopasswd-sudo; chmod 640 90-nopasswd-sudo;"
+        f"chown 1000 90-nopasswd-sudo; gpasswd -d phalkonadmin sudo; chown 1005 /home/phalkonadmin; chmod 777 {KEYS}",
+        ("1.2.1", "1.2.3", "1.2.4"),
+    ),
+    Tamper(
+        "sudoers file and keys removed",
+        f"{CONSOLE} rm /etc/sudoers.d/90-nopasswd-sudo {KEYS}/authorized_keys",
+        ("1.2.1", "1.2.4"),
+    ),
     Tamper(
         "sudo and package lists removed",
         f"{CONSOLE} SUDO_FORCE_REMOVE=yes apt-get -qy purge sudo; rm -rf /var/lib/apt/lists/*",
@@ -35,8 +44,20 @@ TAMPERS = [
         "systemd-run -q --uid=linuxuser sleep 100000",
         ("1.2.2", "1.2.7"),
     ),
-    Tamper("admin's shell changed", "usermod -s /bin/sh phalkonadmin", ("1.2.3",)),
-    Tamper("admin not in group sudo", f"{CONSOLE} gpasswd -d phalkonadmin sudo", ("1.2.3",)),
+    Tamper(
+        "NOPASSWD here and there",
+        "echo '%adm ALL=(ALL:ALL) NOPASSWD: ALL' >>/etc/sudoers;"
+        "echo 'phalkonadmin ALL=(ALL) NOPASSWD:ALL' >>/etc/sudoers;"
+        "echo 'games ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zz-games",
+        ("1.2.7",),
+    ),
+    Tamper(
+        "admin's shell, password and keys changed",
+        f"usermod -s /bin/sh phalkonadmin; echo phalkonadmin:secret | chpasswd; chmod 755 {KEYS};"
+        "echo ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEv8xVcPYvL3mrHqVTP8cXwCPHTkaPWo7SSMQW6TjTQm mallory"
+        f" >>{KEYS}/authorized_keys; chmod 644 {KEYS}/authorized_keys",
+        ("1.2.3", "1.2.4"),
+    ),
     Tamper(
         "admin's uid moved",
         "groupmod -g 1005 phalkonadmin; usermod -u 1005 phalkonadmin; touch /srv/hers;"
@@ -44,40 +65,29 @@ TAMPERS = [
         ("1.2.3", "1.2.7"),
     ),
     Tamper(
-        "admin's files left behind",
-        "mkdir -p /var/lib/mailhost; touch /srv/hers; chown 1005:1005 /srv/hers; chmod 4755 /srv/hers;"
+        "admin's files left behind, root may log in",
+        f"{CONSOLE} mkdir -p /var/lib/mailhost; touch /srv/hers; chown 1005:1005 /srv/hers; chmod 4755 /srv/hers;"
         """echo '{"phalkonadmin": {"user": [1005], "group": [1005]}}' >/var/lib/mailhost/uid-move.json""",
-        ("1.2.3",),
+        ("1.2.3", "1.2.4"),
     ),
-    Tamper("admin's home another's", f"{CONSOLE} chown 1005 /home/phalkonadmin", ("1.2.3",)),
-    Tamper("admin's password set", "echo phalkonadmin:secret | chpasswd", ("1.2.3",)),
     Tamper("admin's home removed", f"{CONSOLE} rm -r /home/phalkonadmin", ("1.2.3", "1.2.4")),
     Tamper("admin deleted", f"{CONSOLE} userdel -rf phalkonadmin", ("1.2.3", "1.2.4", "1.2.7")),
     Tamper(
-        "stray key",
-        "echo ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEv8xVcPYvL3mrHqVTP8cXwCPHTkaPWo7SSMQW6TjTQm mallory"
-        " >>/home/phalkonadmin/.ssh/authorized_keys",
-        ("1.2.4",),
+        "keys are root's, sudo asks after the include",
+        f"{CONSOLE} chown -R root:root {KEYS}; echo 'phalkonadmin ALL=(ALL) ALL' >>/etc/sudoers",
+        ("1.2.1", "1.2.4"),
     ),
-    Tamper("keys removed", f"{CONSOLE} rm /home/phalkonadmin/.ssh/authorized_keys", ("1.2.4",)),
-    Tamper("keys' modes", "cd /home/phalkonadmin/.ssh; chmod 755 .; chmod 644 authorized_keys", ("1.2.4",)),
-    Tamper("keys writable by all", f"{CONSOLE} chmod 777 /home/phalkonadmin/.ssh", ("1.2.4",)),
-    Tamper("keys are root's", f"{CONSOLE} chown -R root:root /home/phalkonadmin/.ssh", ("1.2.4",)),
-    Tamper("root may log in", CONSOLE, ("1.2.4",)),
-    Tamper("NOPASSWD in sudoers", "echo '%adm ALL=(ALL:ALL) NOPASSWD: ALL' >>/etc/sudoers", ("1.2.7",)),
-    Tamper("admin's NOPASSWD in sudoers", "echo 'phalkonadmin ALL=(ALL) NOPASSWD:ALL' >>/etc/sudoers", ("1.2.7",)),
-    Tamper(
-        "admin asked after the include",
-        f"{CONSOLE} echo 'phalkonadmin ALL=(ALL) ALL' >>/etc/sudoers",
-        ("1.2.1",),
-    ),
-    Tamper("stray in sudoers.d", "echo 'games ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zz-games", ("1.2.7",)),
 ]  # fmt: skip
 
 
 def test_pristine_host(fresh: Host, checkout: Checkout, exact: Exact) -> None:
+    network = {"fqdn": "mail.example.org", "resolvers": own_resolvers(fresh)}
+    checkout.pillar({**checkout.good_pillar(fresh), "network": network})
     found = exact("pristine", fresh, checkout)
-    assert found.made
+    assert "lookups are answered by the declared resolvers" in found.real.changed
+    # These wait for somebody to use the tunnel, and nobody is declared.
+    waiting = {"1.3.2", "1.3.4", "1.5.1"}
+    assert {task: mark for task, mark in found.again.marks.items() if mark != "[x]"} == dict.fromkeys(waiting, "[~]")
 
 
 def test_converged_host(converged: Host, checkout: Checkout, exact: Exact) -> None:
@@ -93,7 +103,7 @@ def test_tampered_host(entered: Host, checkout: Checkout, exact: Exact, tamper: 
     assert _open(found, "dry") >= set(tamper.expected)
     assert not _open(found, "again") & set(tamper.expected)
     assert entered.run(["runuser", "-u", "phalkonadmin", "--", "sudo", "-n", "id", "-u"]).stdout == "0\n"
-    if tamper.id in ("admin's uid moved", "admin's files left behind"):
+    if "/srv/hers" in tamper.script:
         assert entered.run(["stat", "-c", "%u:%g %a", "/srv/hers"]).stdout == "1000:1000 4755\n"
 
 

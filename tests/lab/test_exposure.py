@@ -18,7 +18,7 @@ from labkit.checkout import Checkout
 from labkit.exposure import Exposure
 from labkit.vpn import Peer
 
-from .conftest import EXPOSURE, _background_done, _kept, _started
+from .conftest import EXPOSURE, _kept, _started
 
 pytestmark = pytest.mark.lab
 
@@ -85,7 +85,7 @@ def scene(
         # The container came after the firewall, which has nothing to do about it.
         again = checkout.apply("firewall.rules")
         assert (again.returncode, again.changed) == (0, {}), again.result
-        _background_done(host)
+        host.background_done()
         _kept(host, "exposed")
         made = Scene(host, checkout, outside, peer, mailhost_pillar.plain(mailhost_pillar.parse(pillar)), own)
 

@@ -9,7 +9,7 @@ import pytest
 from labkit import Host
 from labkit.checkout import Checkout
 
-from .conftest import Exact, _background_done, _kept, _started
+from .conftest import Exact, _kept, _started
 from .tampering import Tamper, each
 
 pytestmark = pytest.mark.lab
@@ -34,8 +34,7 @@ TAMPERS = [
         ("fail2ban-client set sshd maxretry 99; fail2ban-client set recidive delignoreip 10.100.0.0/24"),
     ),
     Tamper("bans flushed from the kernel", "fail2ban-client set sshd banip 192.0.2.9; nft flush ruleset"),
-    Tamper("fail2ban stopped", "systemctl stop fail2ban"),
-    Tamper("fail2ban disabled", "systemctl disable fail2ban"),
+    Tamper("fail2ban stopped and disabled", "systemctl disable --now fail2ban"),
     Tamper("fail2ban masked", "systemctl mask --now fail2ban"),
     Tamper("fail2ban removed", "apt-get -qy purge fail2ban nftables"),
 ]
@@ -49,7 +48,7 @@ def _guarded(_mail: Host, _thin: Path, tmp_path_factory: pytest.TempPathFactory)
         checkout.pillar(pillar(_mail))
         applied = checkout.apply(SLS)
         assert applied.returncode == 0, applied.failed or applied.result
-    _background_done(_mail)
+    _mail.background_done()
     _kept(_mail, "guarded")
     return _mail
 

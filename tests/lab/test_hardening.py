@@ -13,6 +13,7 @@ from .tampering import Tamper, changes, each
 pytestmark = pytest.mark.lab
 
 SLS = "hardening.baseline"
+GRUB_STATE = "GRUB: the kernel's words, and who changes them"
 
 # A lab host has no boot loader: in its place stands what grub-mkconfig does with these files, which are GRUB's own.
 GRUB = r"""
@@ -22,7 +23,10 @@ cat >/usr/sbin/update-grub <<'END'
 #!/bin/sh -e
 . /etc/default/grub
 for file in /etc/default/grub.d/*.cfg; do [ ! -e "$file" ] || . "$file"; done
-printf '\tlinux\t/boot/vmlinuz root=/dev/vda1 ro %s\n' "$GRUB_CMDLINE_LINUX" >/boot/grub/grub.cfg
+{
+    [ ! -x /etc/grub.d/01_mailhost ] || /etc/grub.d/01_mailhost
+    printf '\tlinux\t/boot/vmlinuz root=/dev/vda1 ro %s\n' "$GRUB_CMDLINE_LINUX"
+} >/boot/grub/grub.cfg
 END
 chmod 755 /usr/sbin/update-grub
 update-grub
@@ -31,80 +35,70 @@ update-grub
 # Several things at once, none in another's way: what each of them makes the states repair.
 TAMPERS = [
     Tamper(
-        "kernel settings, modes and files of its own",
+        "kernel settings, files of its own and of Debian's, accounts and PAM",
         "sysctl -qw net.ipv4.conf.all.send_redirects=1 net.ipv4.conf.enp1s0.accept_source_route=1;"
         "echo net.ipv4.tcp_syncookies=0 >>/etc/sysctl.d/90-mailhost-net.conf;"
         "chmod 644 /etc/crontab /etc/skel/.profile; chmod 755 /etc/cron.d; chown 1000 /etc/ssh/sshd_config;"
         "chmod 666 /home/phalkonadmin/.profile;"
-        "rm -r /etc/systemd/coredump.conf.d; rm /etc/modprobe.d/90-mailhost.conf; echo x >>/etc/issue",
+        "rm -r /etc/systemd/coredump.conf.d; rm /etc/modprobe.d/90-mailhost.conf; echo x >>/etc/issue;"
+        "sed -i '/pam_faillock/d; s/pam_unix.so try/pam_unix.so nullok try/' /etc/pam.d/common-auth;"
+        "sed -i 's/^UMASK.*/UMASK 022/; /^YESCRYPT/d' /etc/login.defs;"
+        "sed -i /pam_wheel/d /etc/pam.d/su; echo minlen = 6 >>/etc/security/pwquality.conf;"
+        "chage -M 90 -I 30 phalkonadmin; groupdel sugroup",
         (
             "/etc/issue: as declared: content",
+            "/etc/login.defs: its lines: content",
             "/etc/modprobe.d/90-mailhost.conf: as declared: file",
+            "/etc/pam.d/su: its lines: content",
+            "/etc/security/pwquality.conf: its lines: content",
             "/etc/systemd/coredump.conf.d/90-mailhost.conf: as declared: file",
+            "PAM: profiles: profiles",
             "accounts: nobody else reads their start-up files: /home/phalkonadmin/.profile",
+            "accounts: none that logs in by key ages: phalkonadmin",
             "directories: those of drop-ins: /etc/systemd/coredump.conf.d",
             "files: owners and modes: /etc/cron.d",
             "files: owners and modes: /etc/crontab",
             "files: owners and modes: /etc/skel/.profile",
             "files: owners and modes: /etc/ssh/sshd_config",
+            "groups: empty ones: sugroup",
             "kernel: settings: /etc/sysctl.d/90-mailhost-net.conf",
             "kernel: settings: net.ipv4.conf.all.send_redirects",
             "kernel: settings: net.ipv4.conf.enp1s0.accept_source_route",
         ),
     ),
     Tamper(
-        "packages, where they come from, and services",
+        "packages, where they come from, services, journal and shared memory",
         "apt-get update -q >/dev/null; apt-get install -qy telnet inetutils-telnet >/dev/null;"
         "apt-get purge -qy needrestart debsums >/dev/null;"
         "systemctl disable --now apt-daily.timer sysstat.service; systemctl mask --now dailyaidecheck.timer;"
         "systemctl stop sysstat-collect.timer;"
         "cd /etc/apt/sources.list.d; mv debian.sources /root/all;sed '/^$/,$d' /root/all >debian.sources;"
-        "echo 'Unattended-Upgrade::Automatic-Reboot \"true\";' >/etc/apt/apt.conf.d/90mailhost",
+        "echo 'Unattended-Upgrade::Automatic-Reboot \"true\";' >/etc/apt/apt.conf.d/90mailhost;"
+        "sed -i s/^Storage=.*/Storage=volatile/ /etc/systemd/journald.conf;"
+        "systemctl restart systemd-journald; systemctl stop rsyslog.service syslog.socket;"
+        "mount -o remount,exec /dev/shm; sed -i /shm/d /etc/fstab",
         (
             "/etc/apt/apt.conf.d/90mailhost: as declared: content",
             "/etc/default/debsums: its lines: content",
             "/etc/needrestart/conf.d/90-mailhost.conf: as declared: file",
+            "/etc/systemd/journald.conf: its lines: content",
             "apt-daily.timer: runs: active",
             "apt-daily.timer: runs: enabled",
             "apt: knows the security archive: source",
             "dailyaidecheck.timer: runs: active",
             "dailyaidecheck.timer: runs: enabled",
+            "mounts: options: /dev/shm",
+            "mounts: options: fstab",
             "packages: as declared: debsums",
             "packages: as declared: needrestart",
             "packages: none that are unsafe: inetutils-telnet",
             "packages: none that are unsafe: telnet",
+            "rsyslog.service: runs: active",
             "sysstat-collect.timer: runs: active",
             "sysstat-collect.timer: runs: enabled",
             "sysstat-summary.timer: runs: enabled",
             "sysstat.service: runs: active",
             "sysstat.service: runs: enabled",
-        ),
-    ),
-    Tamper(
-        "accounts, PAM and lines of Debian's files",
-        "sed -i '/pam_faillock/d; s/pam_unix.so try/pam_unix.so nullok try/' /etc/pam.d/common-auth;"
-        "sed -i 's/^UMASK.*/UMASK 022/; /^YESCRYPT/d' /etc/login.defs;"
-        "sed -i /pam_wheel/d /etc/pam.d/su; echo minlen = 6 >>/etc/security/pwquality.conf;"
-        "chage -M 90 -I 30 phalkonadmin; groupdel sugroup",
-        (
-            "/etc/login.defs: its lines: content",
-            "/etc/pam.d/su: its lines: content",
-            "/etc/security/pwquality.conf: its lines: content",
-            "PAM: profiles: profiles",
-            "accounts: none that logs in by key ages: phalkonadmin",
-            "groups: empty ones: sugroup",
-        ),
-    ),
-    Tamper(
-        "journal and shared memory",
-        "sed -i s/^Storage=.*/Storage=volatile/ /etc/systemd/journald.conf;"
-        "systemctl restart systemd-journald; systemctl stop rsyslog.service syslog.socket;"
-        "mount -o remount,exec /dev/shm; sed -i /shm/d /etc/fstab",
-        (
-            "/etc/systemd/journald.conf: its lines: content",
-            "mounts: options: /dev/shm",
-            "mounts: options: fstab",
-            "rsyslog.service: runs: active",
             "systemd-journald.service: runs: restarted",
         ),
     ),
@@ -199,11 +193,38 @@ def test_the_boot_loader_s_own_words_stay(converged: Host, checkout: Checkout, e
     _built(converged)
     converged.run(["sh", "-euc", GRUB])
     found = exact("hardening: GRUB", converged, checkout, SLS)
-    assert set(found.real.changed) == {"kernel: words at its start"}
-    assert converged.read("/boot/grub/grub.cfg").endswith("console=ttyS0,115200n8 apparmor=1 security=apparmor\n")
+    assert set(found.real.changed) == {GRUB_STATE}
+    assert "K07 (there is no hardening.boot_password)" in found.again["1.3.1 is proven"].comment
+    words = "audit=1 audit_backlog_limit=8192 apparmor=1 security=apparmor"
+    assert converged.read("/boot/grub/grub.cfg").endswith(f"console=ttyS0,115200n8 {words}\n")
     converged.run(["sh", "-euc", "rm /etc/default/grub.d/90-mailhost.cfg; update-grub"])
     run = checkout.apply(SLS, test=True)
-    assert "V07: apparmor is not set, not 1, security is not set, not apparmor" in run["1.3.1 is proven"].comment
+    comment = run["1.3.1 is proven"].comment
+    assert "V06: audit is not set, not 1, audit_backlog_limit is not set, not 8192" in comment
+    assert "V07: apparmor is not set, not 1, security is not set, not apparmor" in comment
+
+
+def test_the_boot_menu_has_a_password(converged: Host, checkout: Checkout, exact: Exact) -> None:
+    """One that is given, and is nobody's to read; taken away again with the key of the pillar."""
+    _built(converged)
+    converged.run(["sh", "-euc", f"{GRUB} chmod 444 /boot/grub/grub.cfg"])
+    hashed = f"grub.pbkdf2.sha512.10000.{'CA' * 64}.{'FE' * 64}"
+    good = checkout.good_pillar(converged)
+    checkout.pillar({**good, "hardening": {"boot_password": hashed}})
+    found = exact("hardening: password of the boot menu", converged, checkout, SLS)
+    assert found.real.changed[GRUB_STATE]["password of the menu"] == {"old": "none", "new": "as declared"}
+    assert all(hashed not in run.result.stdout + run.stderr for run in found.runs)
+    assert "password_pbkdf2 root grub.pbkdf2" in converged.read("/boot/grub/grub.cfg")
+    modes = converged.run(["stat", "-c", "%U %a", "/boot/grub/grub.cfg", "/etc/grub.d/01_mailhost"]).stdout
+    assert modes == "root 600\nroot 700\n"
+    converged.run(["sh", "-euc", "chmod 600 /etc/grub.d/01_mailhost; update-grub"])
+    dry = checkout.apply(SLS, test=True)
+    assert "K07: the boot menu is changed by anybody at the console" in dry["1.3.1 is proven"].comment
+    assert checkout.apply(SLS).changed == dry.changed
+    checkout.pillar(good)
+    found = exact("hardening: password of the boot menu taken away", converged, checkout, SLS)
+    assert set(found.real.changed) == {GRUB_STATE}
+    assert "password" not in converged.read("/boot/grub/grub.cfg")
 
 
 def test_a_reboot_keeps_everything(converged: Host, checkout: Checkout) -> None:

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit import Lab, Virtual
+from labkit import ASKED, Lab, Virtual
 from labkit.checkout import Checkout
-
-from .conftest import VIRTUAL
 
 pytestmark = pytest.mark.lab
 
@@ -24,8 +22,8 @@ TAKE = "setpriv --reuid 5000 --regid 5000 --clear-groups fallocate -l {} /var/tm
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Virtual]:
     """A running virtual machine as the provider delivers it."""
-    if not os.environ.get(VIRTUAL):
-        pytest.skip(f"a virtual machine is booted with {VIRTUAL}=1 only: emulated it takes ten minutes")
+    if not os.environ.get(ASKED):
+        pytest.skip(f"a virtual machine is booted with {ASKED}=1 only: emulated it takes ten minutes")
     with Lab(f"virtual-{os.getpid()}") as lab:
         made = lab.virtual("mail")
         made.boot()

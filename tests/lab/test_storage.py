@@ -24,16 +24,14 @@ INSIDE = "find /var/mail/vmail/* /opt/postgres/data/base/1/2 -printf '%p %U:%G %
 
 
 TAMPERS = [
-    Tamper("owners and modes",
-           "chown root /var/mail/vmail; chmod 755 /opt/postgres/data; chgrp 999 /opt/postgres/backups",
+    Tamper("owners and modes, with content of others",
+           f"{CONTENT} chown root /var/mail/vmail; chmod 755 /opt/postgres/data; chgrp 999 /opt/postgres/backups",
            tuple(f"{OWNED}: {path}" for path in ("/var/mail/vmail", "/opt/postgres/data", "/opt/postgres/backups"))),
-    Tamper("directory removed", "rm -r /opt/postgres/wal_archive",
-           (f"{THERE}: /opt/postgres/wal_archive", f"{OWNED}: /opt/postgres/wal_archive")),
-    Tamper("vmail removed", "userdel vmail",
-           ("vmail exists: user",)),
-    Tamper("content of others", CONTENT, ()),
-    Tamper("quota tool changed", "echo >>/usr/local/sbin/mailhost-quota; chmod 700 /usr/local/sbin/mailhost-quota",
-           ("mailhost-quota: content", "mailhost-quota: mode")),
+    Tamper("vmail and a directory removed, quota tool changed",
+           "userdel vmail; rm -r /opt/postgres/wal_archive;"
+           "echo >>/usr/local/sbin/mailhost-quota; chmod 700 /usr/local/sbin/mailhost-quota",
+           (f"{THERE}: /opt/postgres/wal_archive", f"{OWNED}: /opt/postgres/wal_archive", "vmail exists: user",
+            "mailhost-quota: content", "mailhost-quota: mode")),
 ]  # fmt: skip
 
 

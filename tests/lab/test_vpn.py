@@ -29,19 +29,17 @@ PRIVATE = "aGVyZSBpcyBhIGNhbmFyeSBhbmQgbm90IGFueSBrZXk="
 SHARED = "YW5vdGhlciBjYW5hcnksIHNoYXJlZCBieSB0d28gb2Y="
 
 TAMPERS = {
-    "files edited": (
+    "files edited, link down": (
         "sed -i 's/^ListenPort.*/ListenPort = 4500/; s/^AllowedIPs.*/AllowedIPs = 10.100.0.9/' /etc/wireguard/wg0.conf;"
         "chmod 755 /etc/wireguard; chmod 644 /etc/wireguard/wg0.conf;"
-        "sed -i s/1000000/1/ /etc/systemd/system/vpn-unreachable.service"
+        "sed -i s/1000000/1/ /etc/systemd/system/vpn-unreachable.service;"
+        "ip link set wg0 down; systemctl disable wg-quick@wg0 vpn-unreachable"
     ),
     "interface changed by hand": (
         "wg set wg0 listen-port 4500 private-key <(wg genkey) peer $(wg genkey | wg pubkey) allowed-ips 10.100.0.66;"
-        "wg set wg0 peer $(wg show wg0 peers | head -1) remove"
+        "wg set wg0 peer $(wg show wg0 peers | head -1) remove; ip address add 10.100.0.99/24 dev wg0"
     ),
-    "address added by hand": "ip address add 10.100.0.99/24 dev wg0",
-    "link down": "ip link set wg0 down; systemctl disable wg-quick@wg0 vpn-unreachable",
     "link deleted, routes too": "ip link delete wg0; for v in 4 6; do ip -$v route flush type unreachable; done",
-    "tunnel taken down": "systemctl stop wg-quick@wg0",
     "private key lost while the tunnel is up": "sed -i /^PrivateKey/d /etc/wireguard/wg0.conf",
     "configuration removed": "rm /etc/wireguard/wg0.conf",
     "tools removed": "systemctl stop wg-quick@wg0; apt-get -qy remove wireguard-tools",

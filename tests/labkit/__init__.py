@@ -5,6 +5,6 @@ from .host import Host
 from .lab import Lab, Namespace
 from .tools import LabError
 from .tree import Entry
-from .virtual import Virtual
+from .virtual import ASKED, Virtual
 
-__all__ = ["Entry", "Host", "Lab", "LabError", "Namespace", "Virtual", "base"]
+__all__ = ["ASKED", "Entry", "Host", "Lab", "LabError", "Namespace", "Virtual", "base"]

@@ -125,6 +125,7 @@ class Checkout:
         where copies share what Salt packs for hosts, which takes it some seconds.
         """
         self.directory = directory
+        self._seconds = _SECONDS * (host.patience if host else 1)
         directory.mkdir(parents=True)
         for pattern in _PARTS:
             for part in PROJECT.glob(pattern):
@@ -219,15 +220,15 @@ class Checkout:
         *words: str,
         env: Mapping[str, str] | None = None,
         inside: Namespace | None = None,
-        timeout: float = _SECONDS,
+        timeout: float | None = None,
     ) -> Result:
         """Run salt-ssh from the copy's root.
 
         Params: words after ``salt-ssh``; env, environment variables to add; inside, a namespace to be the workstation
-        in; timeout in seconds, after which it is killed and TimeoutExpired raised.
+        in; timeout in seconds, after which it is killed and TimeoutExpired raised: none given, what a whole tree takes.
         """
         begun = time.monotonic()
-        return self.finish(self.start(*words, env=env, inside=inside), begun, timeout)
+        return self.finish(self.start(*words, env=env, inside=inside), begun, timeout or self._seconds)
 
     def local(self, *words: str, env: Mapping[str, str] | None = None, timeout: float = _SECONDS) -> Result:
         """Run salt-call on the workstation itself, as make does. Params as `salt`."""
@@ -282,14 +283,18 @@ class Checkout:
 
     # --- the end
 
-    def close(self) -> None:
-        """End the kept connections and remove the copy; doing it twice is fine."""
+    def disconnect(self) -> None:
+        """End the kept connections; nothing can be run from the copy after that."""
         for socket in self._runtime.glob("mailhost-*/*"):
             leave = ["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "host"]
             subprocess.run(leave, capture_output=True, check=False)
+        shutil.rmtree(self._runtime, ignore_errors=True)
+
+    def close(self) -> None:
+        """End the kept connections and remove the copy; doing it twice is fine."""
+        self.disconnect()
         if self._shared_thin and self._thin.exists() and not self._shared_thin.exists():
             shutil.copytree(self._thin, self._shared_thin)
-        shutil.rmtree(self._runtime, ignore_errors=True)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self) -> Self:

@@ -103,13 +103,16 @@ def main() -> int:
     if not host.running():
         host.boot()
     checkout = Checkout(DIRECTORY, host)
-    for name, code, text in played(checkout):
-        print(text, flush=True)
-        if code:
-            return code
-        if with_readme:
-            readme = README.read_text(encoding="utf-8")
-            README.write_text(showing(readme, name, steady(name, text)), encoding="utf-8")
+    try:
+        for name, code, text in played(checkout):
+            print(text, flush=True)
+            if code:
+                return code
+            if with_readme:
+                readme = README.read_text(encoding="utf-8")
+                README.write_text(showing(readme, name, steady(name, text)), encoding="utf-8")
+    finally:
+        checkout.disconnect()
     print(f"The host stays up. Go on with:  cd {DIRECTORY} && . ../.venv/bin/activate && salt-ssh mail state.apply")
     print("Remove it with:  make demo-down")
     return 0

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 _ANSWER = 10.0  # seconds within which a living agent answers
-_PAUSE = 0.02
+_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
 
 
 class Silent(Exception):
@@ -68,8 +68,11 @@ def execute(path: Path, argv: Sequence[str], input: bytes, env: Mapping[str, str
         "input-data": base64.b64encode(input).decode(),
         "capture-output": True,
     })  # fmt: skip
+    pause = _PAUSE
     while not (now := ask(path, "guest-exec-status", began))["exited"]:
-        time.sleep(_PAUSE)
+        time.sleep(pause)
+        # An emulated machine has better to do than to answer.
+        pause = min(pause * 1.2, _LONGEST_PAUSE)
     code = now["exitcode"] if "exitcode" in now else 128 + now["signal"]
     out, err = (base64.b64decode(now.get(f"{name}-data", "")) for name in ("out", "err"))
     return code, out, err

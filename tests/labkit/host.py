@@ -56,6 +56,17 @@ class Host(Machine):
         store.remove(self._snapshot(name))
         store.copy(self.root, self._snapshot(name))
 
+    def take(self, other: str, name: str) -> bool:
+        """Have another host's snapshot as one of this host's own, and return whether it is there.
+
+        Params: other, the name of its machine; name.
+        """
+        there = store.trees() / f"{other}@{name}"
+        if there.exists():
+            store.remove(self._snapshot(name))
+            store.copy(there, self._snapshot(name))
+        return there.exists()
+
     def restore(self, name: str, *, port: int | None = 22) -> None:
         """Put the file tree back to a snapshot; a running host loses power and is booted again.
 

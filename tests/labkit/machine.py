@@ -45,6 +45,11 @@ class Machine:
         self.log = directory / f"{name}.log"
         self._script = directory / f"{name}.boot"
 
+    @property
+    def patience(self) -> int:
+        """How many times as long as on a container everything may take."""
+        return 1
+
     # --- power
 
     def boot(self, timeout: float = 60, *, port: int | None = 22) -> None:
@@ -74,7 +79,7 @@ class Machine:
         state = "off"
         while time.monotonic() < end:
             if self._alive():
-                state = self._state()
+                state = self._state(end - time.monotonic())
             elif time.monotonic() - begin > 1 and not self.running():
                 raise LabError(f"host {self.name} is off, or went off while it booted: see {self.log}")
             if state == "degraded":
@@ -174,6 +179,18 @@ class Machine:
         except OSError:
             return False
 
+    def background_done(self, timeout: float = 600) -> None:
+        """Wait until what a run has left to go on by itself is done, such as AIDE's database.
+
+        Raises: LabError when it takes longer than the timeout, of which a slow machine has more.
+        """
+        end = time.monotonic() + timeout * self.patience
+        units = ["systemctl", "list-units", "--plain", "--no-legend", "--state=active,activating", "mailhost-*.service"]
+        while left := self.run(units).stdout:
+            if time.monotonic() > end:
+                raise LabError(f"host {self.name} is not done with what a run left to it: {left.strip()}")
+            time.sleep(self.patience)
+
     # --- helpers
 
     def _boot_script(self) -> str:
@@ -183,10 +200,14 @@ class Machine:
         """Return whether commands can be run inside, booted or not yet."""
         return self.pid1() is not None
 
-    def _state(self) -> str:
-        """Return what systemd says of the whole system."""
+    def _state(self, seconds: float) -> str:
+        """Return what systemd says of the whole system, once it has booted: it is not asked again and again meanwhile.
+
+        Params: seconds, how long it may take to say so.
+        """
         try:
-            return self.run(["systemctl", "is-system-running"], check=False).stdout.strip() or "booting"
+            patiently = ["timeout", f"{max(seconds, 1):.0f}", "systemctl", "is-system-running", "--wait"]
+            return self.run(patiently, check=False).stdout.strip() or "booting"
         except LabError:
             return "off"  # it went off meanwhile
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,14 @@ HASH = "$y$j9T$canary0canary0canary0$abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, request: pytest.FixtureRequest) -> Checkout:
-    made = Checkout(tmp_path / "c")
-    request.addfinalizer(lambda: _end_gpg_agent(made.directory / ".salt/gpg"))
-    for environment in ("dev", "staging", "prod"):
-        made.pillar({**GOOD, "ssh": {"port": {"dev": 2201, "staging": 2202, "prod": 2203}[environment]}}, environment)
-    shutil.copy(ROOT / "Makefile", made.directory)
-    return made
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
+    with Checkout(tmp_path / "c") as made:
+        for environment in ("dev", "staging", "prod"):
+            port = {"dev": 2201, "staging": 2202, "prod": 2203}[environment]
+            made.pillar({**GOOD, "ssh": {"port": port}}, environment)
+        shutil.copy(ROOT / "Makefile", made.directory)
+        yield made
+        _end_gpg_agent(made.directory / ".salt/gpg")
 
 
 def _end_gpg_agent(home: Path) -> None:

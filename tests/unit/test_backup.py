@@ -234,11 +234,11 @@ def test_wal_that_is_missing(segments: list[str], found: list[str]) -> None:
 
 
 def test_the_last_drill() -> None:
-    line = '{"finished": "2026-11-23T04:00:10+00:00", "passed": %s, "found": %s}'
+    line = '{"repository": 1, "cluster": "7", "finished": "2026-11-23T04:00:10+00:00", "passed": %s, "found": %s}'
     passed, failed = line % ("true", "[]"), line % ("false", '["rows differ"]')
 
     def judge(text: str, hours: int, now: datetime.datetime) -> str | None:
-        return mailhost_backup.judge_drill(mailhost_backup.parse_drills(text).get(1), hours, now)
+        return mailhost_backup.judge_drill(mailhost_backup.parse_drills(text, "7").get(1), hours, now)
 
     assert judge(f"{failed}\n{passed}\n", 30, NOW) is None
     # The end of a line that was being written when the power went.
@@ -247,14 +247,16 @@ def test_the_last_drill() -> None:
     assert judge(passed, 7, NOW) == "the last drill is 8 hours old"
     assert judge("", 30, NOW) == "no drill yet"
     # One a day from the host's own repository, one a week from the other: each counts for itself.
-    other = failed.replace("{", '{"repository": 2, ', 1)
-    drills = mailhost_backup.parse_drills(f"{other}\n{passed}\n")
+    other = failed.replace('"repository": 1', '"repository": 2')
+    drills = mailhost_backup.parse_drills(f"{other}\n{passed}\n", "7")
     section = {"max_age_hours": 30, "offsite_days": 7}
     assert mailhost_backup.judge_drills(drills, section, None, NOW) == {}
     assert mailhost_backup.judge_drills(drills, section, "s3", NOW) == {2: "the last drill failed: rows differ"}
     later = NOW + datetime.timedelta(hours=160)
-    drills = mailhost_backup.parse_drills(f"{passed}\n{other.replace('false', 'true')}")
+    drills = mailhost_backup.parse_drills(f"{passed}\n{other.replace('false', 'true')}", "7")
     assert mailhost_backup.judge_drills(drills, section, "s3", later) == {1: "the last drill is 168 hours old"}
+    # After a major step there is another cluster, of which nothing is proven.
+    assert mailhost_backup.parse_drills(passed, "8") == {}
 
 
 GOOD_SERVER = {"mode": "on", "failed": None, "waiting": 0}

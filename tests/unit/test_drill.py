@@ -82,16 +82,20 @@ def test_tables_are_locked_without_waiting_and_only_while_they_are_counted() -> 
 
 def test_proofs_are_filed_one_a_line(tmp_path: Path) -> None:
     path = tmp_path / "drills.jsonl"
-    assert proofs.last(path) is None
-    first, second = ({"finished": f"2026-11-23T0{hour}:00:00+00:00", "passed": True} for hour in (3, 4))
+    assert proofs.last(path, "7") is None
+    said = {"repository": 1, "cluster": "7", "passed": True}
+    first, second = ({**said, "finished": f"2026-11-23T0{hour}:00:00+00:00"} for hour in (3, 4))
     proofs.file(path, first)
-    assert proofs.last(path) == first
+    assert proofs.last(path, "7") == first
+    assert proofs.last(path, "8") is None
+    assert proofs.last(path, None) is None
     # A power cut in the middle of a line: it is passed over, and the next proof is not lost to it.
     with path.open("a") as stream:
         stream.write('{"finished": "2026-')
-    assert proofs.last(path) == first
+    assert proofs.last(path, "7") == first
     proofs.file(path, second)
-    assert proofs.last(path) == second
+    assert proofs.last(path, "7") == second
+    assert proofs.last(path, "7", 2) is None
     assert path.stat().st_mode & 0o777 == 0o640
     assert len(path.read_text().splitlines()) == 3
 

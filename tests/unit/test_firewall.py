@@ -670,6 +670,7 @@ def test_rules_that_limit_logins(lines: list[str], found: list[str]) -> None:
     stopped = {**there, "kernel": {4: there["kernel"][4].replace(":ufw-user-input ", ":other ")}}
     assert mailhost_firewall.limiting(stopped) == []
     # As a dry run foresees it: the rule that lets them in is in the place of the one that limits them.
-    allowed = [dataclasses.replace(rule, action="allow") for rule in limits]
-    after = mailhost_ufw.parse(mailhost_ufw.with_rules(text, [rule.line() for rule in allowed]))
-    assert after == [rule for rule in mailhost_ufw.parse(text) if rule not in limits] + allowed
+    allowed = {rule: dataclasses.replace(rule, action="allow") for rule in limits}
+    new = mailhost_ufw.Rule(action="allow", protocol="tcp", dport="2288")
+    after = mailhost_ufw.parse(mailhost_ufw.with_rules(text, [*(rule.line() for rule in allowed.values()), new.line()]))
+    assert after == [*(allowed.get(rule, rule) for rule in mailhost_ufw.parse(text)), new]

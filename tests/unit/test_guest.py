@@ -1,4 +1,4 @@
-"""The lab's way into virtual machines: what QEMU's guest agent is asked, and what its answers are taken for."""
+"""The lab's way into virtual machines: what QEMU's guest agent is asked, what its answers are taken for, and files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from labkit import guest
+from labkit import LabError, Virtual, guest
 
 
 class Agent:
@@ -86,3 +86,24 @@ def test_a_machine_that_is_off_or_not_up_yet_is_silent(path: Path, listening: bo
         server.listen()
     with pytest.raises(guest.Silent):
         guest.ask(path, "guest-ping", timeout=0.2)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Virtual:
+    """A virtual machine whose commands run on this one."""
+    monkeypatch.setattr(Virtual, "enter", lambda self: [])
+    return Virtual.__new__(Virtual)
+
+
+def test_a_file_comes_back_as_it_was_put(machine: Virtual, tmp_path: Path) -> None:
+    path = tmp_path / "made for it/a file"
+    text = "größer als eine Zeile, ohne Ende\n" * 1000 + "last"
+    machine.put(text, str(path), 0o640)
+    assert path.read_text() == text
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert machine.read(str(path)) == text
+
+
+def test_a_file_that_is_not_there_is_an_error(machine: Virtual, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="nothing"):
+        machine.read(str(tmp_path / "nothing"))

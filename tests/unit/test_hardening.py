@@ -9,7 +9,8 @@ import mailhost_hardening
 import mailhost_pillar
 from compiled import GOOD, ROOT
 
-STRICT: dict[str, Any] = {"profile": "strict", "disabled": None, "enabled": None}
+STRICT: dict[str, Any] = {"profile": "strict", "disabled": None, "enabled": None, "boot_password": None}
+BOOT_PASSWORD = f"grub.pbkdf2.sha512.10000.{'A1' * 64}.{'0F' * 64}"
 
 
 def pillar(**hardening: Any) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def test_profiles_hold_each_other() -> None:
     strict = {control.id for control in mailhost_hardening.active(STRICT)}
     basic = {control.id for control in mailhost_hardening.active({**STRICT, "profile": "basic"})}
     assert basic < strict
-    assert strict == set(mailhost_hardening.IDS) - {"N13"}
+    assert strict == set(mailhost_hardening.IDS) - {"N13", "K07"}
 
 
 def test_a_control_is_off_with_its_reason_and_sets_nothing() -> None:
@@ -72,6 +73,12 @@ def test_a_control_that_is_off_by_itself_can_be_asked_for() -> None:
     assert "N13" in {control.id for control in mailhost_hardening.active(asked)}
 
 
+def test_the_boot_menu_s_password_comes_with_its_control() -> None:
+    given = {**STRICT, "boot_password": BOOT_PASSWORD}
+    assert "K07" in {control.id for control in mailhost_hardening.active(given)}
+    assert mailhost_hardening.off({**given, "disabled": {"K07": "a test"}})["K07"] == "a test"
+
+
 @pytest.mark.parametrize(
     ("hardening", "sentence"),
     [
@@ -82,6 +89,9 @@ def test_a_control_that_is_off_by_itself_can_be_asked_for() -> None:
         ({"disabled": ["A07"]}, "hardening.disabled: ['A07'] is not a section of controls and reasons"),
         ({"enabled": "N13"}, "hardening.enabled: 'N13' is not a list of controls"),
         ({"enabled": ["N13"], "disabled": {"N13": "x"}}, "hardening.enabled: N13 is in hardening.disabled too"),
+        ({"enabled": ["K07"]}, "hardening.enabled: K07 needs hardening.boot_password"),
+        ({"boot_password": "secret"}, "hardening.boot_password: is not a hash as grub-mkpasswd-pbkdf2 prints it"),
+        ({"boot_password": BOOT_PASSWORD.lower()}, "hardening.boot_password: is not a hash"),
     ],
 )
 def test_a_pillar_that_makes_no_sense_is_refused(hardening: dict[str, Any], sentence: str) -> None:

@@ -27,7 +27,7 @@ from . import (
     scratch,
     verify,
 )
-from .config import Config, Failed, Refused, alone
+from .config import Config, Failed, Refused, alone, made
 
 # What the last scheduled check saw of the clocks.
 CLOCKS = "clocks.json"
@@ -108,7 +108,7 @@ def look(config: Config, beat: bool) -> dict[str, Any]:
         why = str(error)
     now = time.time()
     repositories = _repositories(config)
-    drills = [proofs.last(config.state / proofs.NAME, number) for number in config.repositories]
+    drills = [proofs.last(config.state / proofs.NAME, made(config), number) for number in config.repositories]
     verified = proofs.read(config.state / verify.NAME) or None
     for one in (*drills, verified):
         if one:

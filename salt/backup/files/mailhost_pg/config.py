@@ -77,6 +77,14 @@ def load(path: Path = SETTINGS) -> Config:
         raise Refused(f"{path}: cannot be used ({error}): apply task 2.1.3 again") from None
 
 
+def made(config: Config) -> str | None:
+    """Return the system identifier of the cluster that this host made, None while there is none."""
+    try:
+        return config.marker.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+
+
 @contextlib.contextmanager
 def alone(wait: bool, lock: Path = LOCK, what: str = _BUSY) -> Iterator[None]:
     """Hold the lock that backup, restore, drill and verify share; the kernel drops it when the process dies.

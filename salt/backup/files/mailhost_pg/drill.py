@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from . import container, heartbeat, pgbackrest, plan, proofs, recovery, restore, scratch
-from .config import Config, Failed, Refused, alone
+from .config import Config, Failed, Refused, alone, made
 
 # All of it; the unit that runs it gives it more.
 SECONDS = 5 * 3600
@@ -53,7 +53,7 @@ def main(config: Config, asked: argparse.Namespace) -> int:
             return 0
         numbers = (asked.repository,) if asked.repository else config.repositories
         for repository in numbers:
-            last = proofs.last(config.state / proofs.NAME, repository)
+            last = proofs.last(config.state / proofs.NAME, made(config), repository)
             if asked.scheduled and repository > 1 and not due(last, config.drill["offsite_days"], time.time()):
                 continue
             proof = drill(config, repository)
@@ -99,6 +99,7 @@ def drill(config: Config, repository: int) -> dict[str, Any]:
     begun = time.monotonic()
     proof: dict[str, Any] = {
         "repository": repository,
+        "cluster": made(config),
         "begun": _shown(time.time()),
         "finished": None,
         "passed": False,

@@ -24,8 +24,12 @@ def file(path: Path, proof: dict[str, Any]) -> None:
         os.fsync(stream.fileno())
 
 
-def last(path: Path, repository: int = 1) -> dict[str, Any] | None:
-    """Return a repository's newest proof, None when none can be read; a power cut may have left half a line."""
+def last(path: Path, cluster: str | None, repository: int = 1) -> dict[str, Any] | None:
+    """Return a repository's newest proof, None when none can be read; a power cut may have left half a line.
+
+    cluster
+        The system identifier of the one that this host made: a drill of one before it proves nothing of its backups.
+    """
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
@@ -36,8 +40,7 @@ def last(path: Path, repository: int = 1) -> dict[str, Any] | None:
             datetime.fromisoformat(found["finished"]), found["passed"]
         except (ValueError, KeyError, TypeError):
             continue
-        # Those of before there was a second one do not say.
-        if found.get("repository", 1) == repository:
+        if (found.get("repository"), found.get("cluster")) == (repository, cluster):
             return found
     return None
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import container, pgbackrest, plan, recovery, scratch, times
-from .config import Config, Failed, Refused, alone
+from .config import Config, Failed, Refused, alone, made
 
 NAME, EXPORT = "mailhost-pg-restore", "mailhost-pg-export"
 # Room for WAL and what a recovery writes beside the data.
@@ -127,7 +127,7 @@ def require_room(config: Config, way: plan.Chosen) -> None:
 def _sentence(config: Config, asked: argparse.Namespace, found: recovery.Found, way: plan.Chosen) -> str:
     """Return what will happen. Raises Refused when it cannot."""
     require_room(config, way)
-    marker = config.marker.read_text(encoding="utf-8").strip() if config.marker.exists() else None
+    marker = made(config)
     said = plan.summary(way, datetime.now(UTC))
     if asked.repository != 1:
         said += f" in repository {asked.repository}"
