@@ -238,8 +238,7 @@ def test_a_second_repository_off_the_host(
     # While it is away all goes into the one on the host, and PostgreSQL keeps what is owed.
     store.run(["systemctl", "stop", "ssh"])
     begun = time.monotonic()
-    _sql(converged, "create table t as select 1 as n; select pg_switch_wal()")
-    newest = _sql(converged, "select pg_walfile_name(pg_current_wal_lsn() - 1)")
+    newest = _sql(converged, "create table t as select 1 as n; select pg_walfile_name(pg_switch_wal() - 1)")
     _until(lambda: newest in converged.run(["sh", "-c", f"ls {ARCHIVE}/mail/17-1/*"]).stdout, 240)
     print(f"in the repository on the host {time.monotonic() - begun:.0f} s after the other one went away")
     assert _sql(converged, WAITING) != "0"

@@ -386,8 +386,8 @@ def test_a_new_host(mail_lab: Lab, converged: Host, checkout: Checkout, tmp_path
     checkout.pillar({**checkout.good_pillar(converged), "backup": {"offsite": offsite}})
     run = checkout.apply("backup.ready")
     assert run.returncode == 0, run.result
-    sql(converged, f"create table kept as select 42 as n; {DOMAIN}; select pg_switch_wal()")
-    wal = sql(converged, "select pg_walfile_name(pg_current_wal_lsn() - 1)")
+    sql(converged, f"create table kept as select 42 as n; {DOMAIN}")
+    wal = sql(converged, "select pg_walfile_name(pg_switch_wal() - 1)")
     _until(lambda: wal in store.run(["sh", "-c", "ls /srv/chroot/mail-backups/archive/mail/17-1/*"]).stdout)
     old = converged.read(MARKER)
 
