@@ -1,8 +1,46 @@
-"""What all tests share: a failure is said when it happens."""
+"""What all tests share: a failure is said when it happens, and what was left out is counted at the end."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import pytest
+
+LEFT_OUT = pytest.StashKey[dict[str, int]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin to count."""
+    config.stash[LEFT_OUT] = {}
+
+
+def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
+    """Refuse a thorough test that does not say why it is one: the summary prints it."""
+    for item in items:
+        if (mark := item.get_closest_marker("thorough")) and not mark.args:
+            raise pytest.UsageError(f"{item.nodeid}: thorough: give the reason, as in @pytest.mark.thorough('…')")
+
+
+def pytest_deselected(items: Iterable[pytest.Item]) -> None:
+    """Count the thorough tests that this run leaves out."""
+    for item in items:
+        if mark := item.get_closest_marker("thorough"):
+            counts = item.config.stash[LEFT_OUT]
+            counts[mark.args[0]] = counts.get(mark.args[0], 0) + 1
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the count on to the process that writes the summary."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["left out"] = session.config.stash[LEFT_OUT]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a process of pytest-xdist counted: each of them has collected, and left out, the same."""
+    if output := getattr(node, "workeroutput", None):
+        node.config.stash[LEFT_OUT] = output["left out"]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -11,3 +49,12 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         crash = getattr(report.longrepr, "reprcrash", None)
         words = crash.message if crash else report.longreprtext
         print(f"\n{report.nodeid} failed ({report.when}): {words.strip()[:500]}", flush=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was left out, and why."""
+    left_out = terminalreporter.config.stash[LEFT_OUT]
+    if left_out:
+        terminalreporter.section(f"{sum(left_out.values())} tests left out, which `make test-all` runs too")
+        for reason, count in sorted(left_out.items()):
+            terminalreporter.write_line(f"{count:4} {reason}")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import pytest
 
 from labkit import Host, Lab, tools
-from labkit.checkout import Checkout, Run
+from labkit.checkout import QUICK, Checkout, Run
 from labkit.vpn import PLACEHOLDER, Peer
 
 pytestmark = pytest.mark.lab
@@ -422,7 +422,7 @@ def test_a_peer_with_the_wrong_key_moves_nothing(entered: Host, checkout: Checko
     known = tools.run(["wg", "pubkey"], input=other).stdout.strip()
     pillar = {
         **checkout.good_pillar(entered),
-        "hardening": {"profile": "basic"},
+        "hardening": QUICK,
         "vpn": {"peers": {"stranger": {"public_key": known, "addresses": ["10.100.0.2"]}}},
     }
     checkout.pillar(pillar)

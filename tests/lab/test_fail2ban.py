@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from labkit import Host, Lab
-from labkit.checkout import Checkout
+from labkit.checkout import AIDE_OFF, Checkout
 from labkit.lab import Namespace
 
 pytestmark = pytest.mark.lab
@@ -110,6 +110,7 @@ def built(mail_lab: Lab, _thin: Path, tmp_path_factory: pytest.TempPathFactory) 
     host = mail_lab.host("guarded")
     host.boot()
     with Checkout(tmp_path_factory.mktemp("guarded") / "c", host, _thin) as checkout:
+        checkout.pillar({**checkout.good_pillar(host), "hardening": {"disabled": AIDE_OFF}})
         run = checkout.apply("fail2ban.jails")
         assert not run.failed, run.failed
         assert run.marks["1.3.5"] == "[x]", run.result

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from labkit import Host
-from labkit.checkout import Checkout
+from labkit.checkout import QUICK, Checkout
 
 from .conftest import Exact, _kept, _started
 from .tampering import Tamper, each
@@ -61,7 +61,7 @@ def guarded(_guarded: Host) -> Host:
 
 def pillar(host: Host) -> dict[str, object]:
     """Return a pillar with the hardening that takes the least time."""
-    return {**Checkout.good_pillar(host), "hardening": {"profile": "basic"}}
+    return {**Checkout.good_pillar(host), "hardening": QUICK}
 
 
 @each(TAMPERS)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from labkit import Host, Lab
-from labkit.checkout import Checkout
+from labkit.checkout import QUICK, Checkout
 from labkit.vpn import Peer
 
 from .conftest import Exact, _kept, _started
@@ -113,7 +113,7 @@ def test_hardened_host(hardened: Host, checkout: Checkout, exact: Exact) -> None
 def test_providers_image_with_ufw_on(entered: Host, checkout: Checkout, exact: Exact) -> None:
     """sshd and WireGuard change their ports behind a firewall that knows of neither: they are let in before."""
     switch_on(entered, "allow 22", "limit 22/tcp", "allow OpenSSH")
-    checkout.pillar({**Checkout.good_pillar(entered), "hardening": {"profile": "basic"}})
+    checkout.pillar({**Checkout.good_pillar(entered), "hardening": QUICK})
     found = exact("firewall, on for port 22 only", entered, checkout, SLS)
     assert found.again.marks["1.5.1"] == "[~]"
     assert not [line for line in status(entered) if line.split()[0] in ("22", "22/tcp", "OpenSSH")]
@@ -203,7 +203,7 @@ def test_sshd_does_not_move_behind_a_firewall_that_is_enabled_and_stopped(entere
     """It would keep the new port out from its next start on."""
     switch_on(entered, "allow 22")
     entered.run(["sh", "-euc", "systemctl restart ufw; systemctl stop ufw"])
-    checkout.pillar({**Checkout.good_pillar(entered), "hardening": {"profile": "basic"}})
+    checkout.pillar({**Checkout.good_pillar(entered), "hardening": QUICK})
     for test in (True, False):
         run = checkout.apply("hardening.baseline", test=test)
         assert run.returncode != 0

@@ -15,7 +15,7 @@ import pytest
 
 from compiled import ROOT
 from labkit import Host, Lab
-from labkit.checkout import Checkout, Run
+from labkit.checkout import QUICK, Checkout, Run
 from labkit.tools import run
 from labkit.vpn import PLACEHOLDER, Peer
 
@@ -173,7 +173,7 @@ def test_nothing_moves_without_a_handshake(tmp_path: Path, fresh: Host, mail_lab
     with Checkout(tmp_path / "c", fresh) as checkout:
         absent = Peer(mail_lab, "absent")
         vpn = {"peers": absent.pillar()}
-        checkout.pillar({**checkout.good_pillar(fresh), "hardening": {"profile": "basic"}, "vpn": vpn})
+        checkout.pillar({**checkout.good_pillar(fresh), "hardening": QUICK, "vpn": vpn})
         module = checkout.directory / "_states/mailhost_sshd.py"
         text = module.read_text()
         assert "WAIT_SECONDS = 60" in text

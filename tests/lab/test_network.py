@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from labkit import Host, Lab, Namespace
-from labkit.checkout import Checkout
+from labkit.checkout import QUICK, Checkout
 from labkit.tools import require_programs
 
 from .conftest import Exact, _kept, _started, own_resolvers
@@ -126,7 +126,7 @@ def leases(server: Namespace, _mail: Host, tmp_path: Path) -> Iterator[Callable[
 def pillar(host: Host, **network: Any) -> dict[str, Any]:
     return {
         **Checkout.good_pillar(host),
-        "hardening": {"profile": "basic"},
+        "hardening": QUICK,
         "vpn": {"peers": {"laptop": PEER}},
         "network": {"fqdn": "mail.example.org", "resolvers": own_resolvers(host), **network},
     }
