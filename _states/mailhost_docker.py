@@ -55,7 +55,7 @@ def configured(name):
         mailhost_forecast.note(__context__, "interfaces", mailhost_docker.BRIDGE, True)
         for key, value in mailhost_docker.FORWARDS.items():
             mailhost_forecast.note(__context__, "sysctl", key, value)
-    if changes:
+    if changes and mailhost_forecast.runs(__context__):
         __salt__["mailhost_docker.tried"](mailhost_docker.merged(settings))
     return outcome(
         (__opts__, __context__),

@@ -15,6 +15,7 @@ def finished(name):
     changes = {package or "dpkg": {"old": entry["status"], "new": "finished"} for package, entry in found.items()}
     if __opts__["test"]:
         for package, entry in found.items():
+            mailhost_forecast.note(__context__, "unfinished", package, True)
             # "" is dpkg's journal. A package of which not even the files are all there is installed again, by the state
             # that wants it.
             if package and entry["status"] != "half-installed":

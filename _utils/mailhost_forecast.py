@@ -21,6 +21,14 @@ def applied(context: Mapping[str, Any], kind: str, real: Mapping[str, Any]) -> d
     return {name: value for name, value in merged.items() if value is not None}
 
 
+def runs(context: Mapping[str, Any]) -> bool:
+    """Return whether the programs of packages run: not in a dry run that would first finish what dpkg began.
+
+    A program that is unpacked already may lack its library.
+    """
+    return not applied(context, "unfinished", {})
+
+
 def bring(context: MutableMapping[str, Any], packages: Iterable[str]) -> None:
     """Keep that this run, dry or not, installs packages that were not there: their services come up with it."""
     context.setdefault(BROUGHT, set()).update(packages)

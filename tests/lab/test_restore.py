@@ -351,7 +351,7 @@ def test_a_server_that_crashes_again_and_again(written: Written) -> None:
     assert "mailserver-postgres.service is not up again: " in said and f"and of {DATA}/pg_wal" in said, said
     assert rows(host) == written.states[-1]
 
-    _crash(host, f"rm -r {DATA}/pg_wal")
+    _crash(host, f"mv {DATA}/pg_wal /root/")
     said = tool(host, "restore", "--latest", "--yes").stdout
     assert f"without {DATA}/pg_wal, which cannot be read," in said, said
     assert rows(host) == written.states[-1]

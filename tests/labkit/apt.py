@@ -59,7 +59,9 @@ def read_apt() -> Apt:
     MAILHOST_LAB_MIRROR overrides the mirror, for a machine whose apt names no Debian mirror (Ubuntu).
     Raises: LabError when there is no Debian mirror.
     """
-    targets = run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"]).stdout
+    # As its sources say, whether or not their lists have been fetched.
+    asked = ["apt-get", "indextargets", "--no-release-info", "--format", "$(REPO_URI) $(RELEASE)"]
+    targets = run([*asked, "Created-By: Packages"]).stdout
     words = [line.split() for line in targets.splitlines()]
     pairs = [(line[0].rstrip("/"), line[1]) for line in words if len(line) == 2]
     mirror = os.environ.get("MAILHOST_LAB_MIRROR") or _first(pairs, r"bullseye|bookworm|trixie|forky|sid|(old)?stable")

@@ -87,6 +87,13 @@ def test_a_forecast_lies_over_what_is_there() -> None:
     assert mailhost_forecast.applied(context, "users", {"eve": {"uid": 1000}}) == {"ada": {"uid": 1000}}
 
 
+def test_programs_run_unless_dpkg_was_interrupted() -> None:
+    context: dict[str, object] = {}
+    assert mailhost_forecast.runs(context)
+    mailhost_forecast.note(context, "unfinished", "sudo", True)
+    assert not mailhost_forecast.runs(context)
+
+
 def test_a_task_keeps_requisites_that_its_states_have() -> None:
     states = {
         "one": mailhost_sls.state("m.f", value=1),
