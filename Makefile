@@ -23,7 +23,8 @@ $(BIN)/.done: requirements.lock
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "python3-venv is missing: apt-get install python3-venv"; exit 1; }
 	@command -v ssh >/dev/null || { echo "ssh is missing: apt-get install openssh-client"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-compile --requirement requirements.lock
+	$(BIN)/pip check
 	@touch $@
 
 lock: setup  ## Pin the newest versions that pyproject.toml allows
@@ -83,13 +84,13 @@ format: setup  ## Put the code into shape
 unit: setup  ## The tests that need no host
 	$(BIN)/pytest -q -m "not lab"
 
-# A run of Salt sleeps now and then: two of them a processor leave it idle for a twentieth of the time.
-TESTS = PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/pytest -q -n $$((2 * $$(nproc))) --dist loadfile --durations=25 --durations-min=60
+# A run of Salt sleeps now and then: with fewer at once the processors do not have enough to do.
+TESTS = PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/pytest -q -n $$((2 * $$(nproc) + 1)) --dist loadfile --durations=25 --durations-min=60
 
 test: packages lint  ## Lint, unit tests, and real Debian 13 hosts (root); says what it leaves out
 	$(TESTS) -m "not thorough"
 
-test-all: packages lint  ## What `make test` leaves out too: variations and rare cases that take an hour (root)
+test-all: packages lint  ## What `make test` leaves out too: further cases and rare ones (root)
 	$(TESTS)
 
 audit: packages setup  ## Lynis, ssh-audit and OpenSCAP on a lab host, before and after (root); with MAILHOST_LAB_VIRTUAL=1 a virtual one

@@ -15,9 +15,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[LEFT_OUT] = {}
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest's own, which leaves out
 def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
-    """Refuse a thorough test that does not say why it is one: the summary prints it."""
+    """Mark what is thorough, and refuse a thorough test that does not say why it is one: the summary prints it."""
     for item in items:
+        cases = item.get_closest_marker("shown_by")
+        if cases and isinstance(item, pytest.Function) and item.callspec.id not in cases.args:
+            item.add_marker(pytest.mark.thorough("further cases of a test of which some run"))
         if (mark := item.get_closest_marker("thorough")) and not mark.args:
             raise pytest.UsageError(f"{item.nodeid}: thorough: give the reason, as in @pytest.mark.thorough('…')")
 

@@ -109,6 +109,7 @@ def test_a_host_that_is_not_pristine(fresh: Host, desk: Checkout) -> None:
     assert "9090" not in run.stdout
 
 
+@pytest.mark.shown_by("debian 12", "no python")
 @pytest.mark.parametrize(
     ("spoilt", "said"),
     [

@@ -54,6 +54,7 @@ rm -r {ARCHIVE}/mail {BACKUPS}/mail
 """
 
 
+@pytest.mark.thorough("a way there that another test goes in part")
 def test_a_spoilt_host_is_put_right(converged: Host, checkout: Checkout, exact: Exact) -> None:
     _healthy(converged)
     converged.run(["sh", "-euc", SPOILT])
@@ -191,6 +192,7 @@ def test_retention_keeps_what_any_second_of_the_window_needs(converged: Host) ->
     assert converged.run(["mailhost-pg", "verify"]).returncode == 0
 
 
+@pytest.mark.thorough("rare, and takes minutes")
 def test_a_second_repository_off_the_host(
     mail_lab: Lab, converged: Host, checkout: Checkout, exact: Exact, tmp_path: Any
 ) -> None:

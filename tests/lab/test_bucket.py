@@ -19,6 +19,7 @@ from .test_restore import _until as until
 pytestmark = pytest.mark.lab
 
 
+@pytest.mark.thorough("rare, and takes minutes")
 def test_a_repository_in_a_bucket(mail_lab: Lab, converged: Host, checkout: Checkout, tmp_path: Path) -> None:
     """By S3, over IPv6: a wrong key, a server that is away, a drill, and a restore to a second from there."""
     healthy(converged)

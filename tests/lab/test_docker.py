@@ -86,6 +86,7 @@ TAMPERS = [
 ]  # fmt: skip
 
 
+@pytest.mark.shown_by("file-edited,-with-foreign-keys,-and-admin-in-group-docker")
 @each(TAMPERS)
 def test_tampered_host(entered: Host, checkout: Checkout, exact: Exact, tamper: Tamper) -> None:
     entered.run(["sh", "-euc", tamper.script])
@@ -96,6 +97,7 @@ def test_tampered_host(entered: Host, checkout: Checkout, exact: Exact, tamper: 
         assert '"192.0.2.1"' in entered.read(FILE)
 
 
+@pytest.mark.thorough("rare, and takes minutes")
 def test_an_own_docker_is_taken_over_without_stopping_its_containers(
     fresh: Host, checkout: Checkout, exact: Exact
 ) -> None:
@@ -111,6 +113,7 @@ def test_an_own_docker_is_taken_over_without_stopping_its_containers(
     assert checkout.tracker()["1.2.6"][0] == "[x]"
 
 
+@pytest.mark.thorough("rare, and takes minutes")
 def test_docker_comes_from_a_repository_of_its_own(fresh: Host, checkout: Checkout, exact: Exact) -> None:
     key = fresh.run(["bash", "-euc", REPOSITORY]).stdout
     docker = {"repository": "file:/srv/docker", "repository_key": key}
@@ -170,6 +173,7 @@ def test_a_file_that_docker_would_not_start_with_is_refused(
     assert entered.run(["systemctl", "is-active", "docker"]).stdout == "active\n"
 
 
+@pytest.mark.thorough("rare, and takes minutes")
 def test_the_admin_is_in_group_docker_on_request(entered: Host, checkout: Checkout, exact: Exact) -> None:
     checkout.pillar({**checkout.good_pillar(entered), "docker": {"admin_in_group": True}})
     found = exact("docker: admin in the group", entered, checkout, ENGINE)

@@ -151,6 +151,7 @@ def test_damage_in_the_archive_and_in_a_backup_is_found(host: Host) -> None:
     assert drill(host)["found"] == []
 
 
+@pytest.mark.thorough("rare, and takes minutes")
 def test_a_stopped_archiver_is_found(host: Host) -> None:
     """Everything that is restored is in order, and old: only the comparison with the live server tells."""
     place = segments(host)[-1].rsplit("/", 1)[0]
@@ -164,6 +165,7 @@ def test_a_stopped_archiver_is_found(host: Host) -> None:
     assert len(proof["found"]) == 2
 
 
+@pytest.mark.thorough("rare, and takes minutes")
 def test_what_was_damaged_before_the_backup_is_found(host: Host) -> None:
     """An index that lacks a row, and a page that was changed on the disk: backups carry both along."""
     sql(
@@ -192,6 +194,7 @@ def test_what_was_damaged_before_the_backup_is_found(host: Host) -> None:
     assert drill(host)["found"] == []
 
 
+@pytest.mark.shown_by("TERM")
 @pytest.mark.parametrize("end", ["TERM", "INT", "KILL"])
 def test_nothing_is_left_when_it_is_killed(host: Host, end: str) -> None:
     before = host.read(PROOFS)
@@ -227,6 +230,7 @@ def test_nothing_is_left_after_a_power_cut(host: Host) -> None:
     assert drill(host)["found"] == []
 
 
+@pytest.mark.thorough("rare, and takes minutes")
 def test_after_a_restore_it_follows_the_new_time_line(host: Host) -> None:
     host.run(["mailhost-pg", "restore", "--latest", "--yes"])
     assert sql(host, "SELECT pg_walfile_name(pg_current_wal_lsn())").startswith("00000002")

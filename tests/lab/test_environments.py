@@ -28,6 +28,7 @@ def only(environment: str, result: Result) -> None:
     assert {name for name in ENVIRONMENTS if f"canary{name}" in said} == {environment}, result
 
 
+@pytest.mark.shown_by("roster", "pillarenv")
 @pytest.mark.parametrize(
     ("words", "variables", "environment"),
     [

@@ -192,6 +192,7 @@ def guards(host: Host) -> list[str]:
     return [rule for rule in rules if rule.split()[1] in chains and rule != "-A DOCKER-USER -j RETURN"]
 
 
+@pytest.mark.shown_by("systemctl restart docker", "reboot")
 @pytest.mark.parametrize("event", ["ufw reload", "systemctl restart docker", "systemctl restart ufw", "reboot"])
 def test_containers_stay_unreachable(scene: Callable[[], Scene], event: str) -> None:
     after = scene()

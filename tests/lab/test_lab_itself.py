@@ -458,6 +458,7 @@ def elsewhere(
     labkit("down", "--all", directory=tmp_path, machine=machine)
 
 
+@pytest.mark.shown_by("btrfs")
 def test_the_command_line_from_up_to_down(elsewhere: Path, machine: list[str]) -> None:
     def lab(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return labkit(*words, directory=elsewhere, machine=machine, check=check)

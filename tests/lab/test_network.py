@@ -176,6 +176,7 @@ def test_names_outlast_a_reboot(named: Host, tree: Checkout) -> None:
     assert tree.tracker()["1.3.3"][0] == "[x]"
 
 
+@pytest.mark.shown_by("names and resolvers changed")
 @pytest.mark.parametrize("tamper", TAMPERS)
 def test_tampered_host(named: Host, tree: Checkout, exact: Exact, tamper: str) -> None:
     named.run(["bash", "-euc", TAMPERS[tamper]])
@@ -196,6 +197,7 @@ def test_a_resolver_that_answers_is_used(named: Host, tree: Checkout, server: Na
     assert named.run(["getent", "ahostsv4", "whatever.example.net"]).stdout.split()[0] == "192.0.2.80"
 
 
+@pytest.mark.shown_by("2-it failed (SERVFAIL)")
 @pytest.mark.parametrize(
     ("code", "said"),
     [(None, "connection refused"), (2, "it failed (SERVFAIL)"), (3, "it does not know the name"), (5, "it refused")],
@@ -230,6 +232,7 @@ def test_when_lookups_fail_afterwards_the_resolvers_before_are_back(
     assert named.run(["cat", "/etc/resolv.conf"]).stdout == before
 
 
+@pytest.mark.shown_by("systemd-resolved")
 @pytest.mark.parametrize("writer", WRITERS)
 def test_no_lease_and_no_reboot_takes_the_resolvers_away(
     named: Host, tree: Checkout, leases: Callable[[], None], writer: str
@@ -266,6 +269,7 @@ def test_no_lease_and_no_reboot_takes_the_resolvers_away(
 # Interfaces.
 
 
+@pytest.mark.thorough("a way there that another test goes in part")
 def test_an_mtu_that_is_not_the_declared_one_is_said(named: Host, tree: Checkout) -> None:
     tree.pillar(pillar(named, mtu=1400))
     mark, evidence = tree.tracker()["1.3.3"]

@@ -45,6 +45,7 @@ TAMPERS = [
 ]  # fmt: skip
 
 
+@pytest.mark.shown_by("unit-off,-image-and-container-removed")
 @each(TAMPERS)
 def test_tampered_host(converged: Host, checkout: Checkout, exact: Exact, tamper: Tamper) -> None:
     _healthy(converged)
@@ -55,6 +56,10 @@ def test_tampered_host(converged: Host, checkout: Checkout, exact: Exact, tamper
     assert _sql(converged, "select n from kept") == "42"
 
 
+@pytest.mark.shown_by(
+    "rm /opt/mail_server/postgres/cluster-this host did not make it",
+    "rm -r /opt/postgres/data/*-is empty, and this host made cluster",
+)
 @pytest.mark.parametrize(
     ("script", "words"),
     [
@@ -120,6 +125,7 @@ def test_the_container_can_do_little(converged: Host) -> None:
     assert _sql(converged, "select rolpassword is null from pg_authid where rolname = 'postgres'") == "t"
 
 
+@pytest.mark.thorough("rare, and takes minutes")
 def test_a_given_certificate_and_ipv6(converged: Host, checkout: Checkout, exact: Exact, tmp_path: Path) -> None:
     """Another authority's, for a host that has an IPv6 address in the VPN too; with another's key it is refused."""
     _healthy(converged)
@@ -187,6 +193,7 @@ def test_another_minor_version_comes_in_and_one_that_does_not_start_goes_back(
     assert converged.run(["docker", "inspect", "-f", "{{.Config.Image}}", "mailserver-postgres"]).stdout == now
 
 
+@pytest.mark.thorough("rare, and takes minutes")
 def test_a_tag_that_moves_to_a_broken_image_and_to_another_major_version(converged: Host, checkout: Checkout) -> None:
     """What ``docker pull`` does to the declared name: the one before runs, at the next boot too."""
     _healthy(converged)
@@ -230,6 +237,7 @@ DO $$ BEGIN FOR n IN 1..3000 LOOP INSERT INTO backup.heartbeat (source) VALUES (
 """
 
 
+@pytest.mark.thorough("rare, and takes minutes")
 def test_a_major_version_is_made_as_the_page_says(converged: Host, checkout: Checkout) -> None:
     """The page's own commands, from 15 to 17: first with a dump that does not go in, and back; then to its end."""
     page = (TREE / "docs/operations/upgrade.md").read_text(encoding="utf-8")

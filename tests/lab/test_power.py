@@ -24,6 +24,7 @@ _CHANCE = random.Random(SEED)
 MOMENTS = [round(_CHANCE.uniform(0, 2.5), 2) for _ in range(10)]
 
 
+@pytest.mark.thorough("a way there that another test goes in part")
 def test_reboot_changes_nothing(converged: Host, checkout: Checkout) -> None:
     before = checkout.tracker()
     assert checkout.apply(test=True).changed == {}
@@ -35,6 +36,7 @@ def test_reboot_changes_nothing(converged: Host, checkout: Checkout) -> None:
     assert (real.returncode, real.changed) == (0, {}), real.changed
 
 
+@pytest.mark.shown_by("0.65")
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_power_cut_in_the_middle_of_a_run(fresh: Host, checkout: Checkout, moment: float) -> None:
     """Booted again it lets the operator in, after another reboot too, and the next run puts all right."""

@@ -30,6 +30,7 @@ def machine() -> Iterator[Virtual]:
         yield made
 
 
+@pytest.mark.thorough("needs a virtual machine, and MAILHOST_LAB_VIRTUAL=1")
 def test_quotas_bound_what_mail_takes(machine: Virtual, tmp_path: Path) -> None:
     """Predicted and made, made once, enforced, kept over a reboot, and switched off by hand as the page says."""
     with Checkout(tmp_path / "c", machine) as checkout:

@@ -220,6 +220,7 @@ def test_the_page(converged: Host, checkout: Checkout) -> None:
     assert not checkout.apply().changed
 
 
+@pytest.mark.thorough("rare, and takes minutes")
 def test_what_is_damaged_or_missing_is_refused(written: Written) -> None:
     """Nothing is changed by it: the database goes on as it was."""
     host = written.host
@@ -260,6 +261,7 @@ def test_what_is_damaged_or_missing_is_refused(written: Written) -> None:
     assert rows(host) == written.states[-1]
 
 
+@pytest.mark.thorough("rare, and takes minutes")
 def test_restores_that_are_cut_off(written: Written) -> None:
     """Before the swap all is as it was, after it the new directory counts; the next run leaves nothing of it."""
     host = written.host
@@ -303,6 +305,7 @@ def test_restores_that_are_cut_off(written: Written) -> None:
         assert "restore.json" not in host.run(["ls", "/var/lib/mailhost-pg"]).stdout
 
 
+@pytest.mark.thorough("rare, and takes minutes")
 def test_what_does_not_work_is_not_kept(written: Written) -> None:
     """A restored server that refuses everybody: the old one runs again, and its line is the one that counts."""
     host = written.host
@@ -319,6 +322,7 @@ def test_what_does_not_work_is_not_kept(written: Written) -> None:
     written.restored(written.moments[1] + PAUSE / 2)
 
 
+@pytest.mark.thorough("rare, and takes minutes")
 def test_a_server_that_crashes_again_and_again(written: Written) -> None:
     """Docker starts it after each crash. A restore that failed and one that was killed do not keep the next from it."""
     host = written.host
@@ -357,6 +361,7 @@ def test_a_server_that_crashes_again_and_again(written: Written) -> None:
     assert rows(host) == written.states[-1]
 
 
+@pytest.mark.thorough("rare, and takes minutes")
 def test_a_restore_without_its_backup_is_over_all_the_same(written: Written) -> None:
     """What is left of it is a backup: it is made as soon as it can be, and nobody is disturbed by that."""
     host, moment = written.host, written.moments[-2] + PAUSE / 2

@@ -35,6 +35,7 @@ TAMPERS = [
 ]  # fmt: skip
 
 
+@pytest.mark.shown_by("owners-and-modes,-with-content-of-others")
 @each(TAMPERS)
 def test_tampered_host(converged: Host, checkout: Checkout, exact: Exact, tamper: Tamper) -> None:
     converged.run(["sh", "-euc", tamper.script])
@@ -45,6 +46,7 @@ def test_tampered_host(converged: Host, checkout: Checkout, exact: Exact, tamper
     assert {found.again.marks[task] for task in ("1.4.1", "1.4.2", "1.4.3")} == {"[x]"}
 
 
+@pytest.mark.shown_by("usermod -u 4999 vmail-vmail exists-vmail is there with uid 4999")
 @pytest.mark.parametrize(
     ("script", "state", "words"),
     [

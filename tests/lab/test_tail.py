@@ -79,6 +79,7 @@ class Kept:
         return self.acked[max(self.acked) // 100 * 100 - 100] + 0.2
 
 
+@pytest.mark.thorough("rare, and takes minutes")
 def test_what_a_loss_of_the_data_costs(converged: Host, checkout: Checkout, exact: Exact) -> None:
     """Over two losses, a restore to before, a receiver that was away, one whose slot was lost; and without it."""
     host, kept = converged, Kept(converged)
