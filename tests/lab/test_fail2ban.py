@@ -152,7 +152,7 @@ def attacker(guarded: Host, mail_lab: Lab, key: Path) -> Attacker:
 @pytest.fixture
 def neighbour(guarded: Host, mail_lab: Lab, key: Path) -> Attacker:
     """Somebody else there."""
-    return Attacker(guarded, mail_lab.namespace("other"), key)
+    return Attacker(guarded, mail_lab.namespace("neighbour"), key)
 
 
 @pytest.mark.parametrize("version", [4, 6])
