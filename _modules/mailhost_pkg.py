@@ -30,10 +30,7 @@ INSTALL = [
     "-o",
     f"DPkg::Lock::Timeout={LOCK_SECONDS}",
 ]
-# Without the caches and the log of what the planner was asked: apt-get writes them also when it only looks.
-UNWRITTEN = ["Dir::Log::Planner=/dev/null", "Dir::Cache::pkgcache=", "Dir::Cache::srcpkgcache="]
-LOOKING = [word for option in UNWRITTEN for word in ("-o", option)]
-SIMULATE = [*INSTALL, *LOOKING, "-s"]
+CACHES = ("pkgcache", "srcpkgcache")
 
 
 def installed():
@@ -113,14 +110,14 @@ def simulate(names, sources=None):
     """
     run = __salt__["mailhost_run.program"]
     if not _stale() and not sources:
-        return mailhost_pkg.planned(run([*SIMULATE, "install", *names]))
+        return mailhost_pkg.planned(run([*_simulate(), "install", *names]))
     if __context__.get("mailhost.lists_of") != (sources or {}):
         # Removed with the last reference, at the end of the run.
         __context__["mailhost.lists"] = tempfile.TemporaryDirectory(prefix="mailhost-apt.")
         _with_sources(sources or {})
         run([*INSTALL, *_apart(), "update"])
         __context__["mailhost.lists_of"] = dict(sources or {})
-    return mailhost_pkg.planned(run([*SIMULATE, *_apart(), "install", *names]))
+    return mailhost_pkg.planned(run([*_simulate(), *_apart(), "install", *names]))
 
 
 def install(names):
@@ -147,7 +144,7 @@ def removal(names):
 
         salt-ssh mail mailhost_pkg.removal '["telnet"]'
     """
-    return mailhost_pkg.parse_removal(__salt__["mailhost_run.program"]([*SIMULATE, "purge", *names]))
+    return mailhost_pkg.parse_removal(__salt__["mailhost_run.program"]([*_simulate(), "purge", *names]))
 
 
 def purge(names):
@@ -226,6 +223,18 @@ def _stale():
     except (FileNotFoundError, ValueError):
         return True
     return time.time() - newest > STALE_SECONDS
+
+
+def _simulate():
+    """Return how apt-get is asked what it would do.
+
+    It writes its caches, and a log of what its planner was asked, also when it only looks. Without caches each question
+    costs it seconds: it gets a directory for them that is removed at the end of the run.
+    """
+    if "mailhost.caches" not in __context__:
+        __context__["mailhost.caches"] = tempfile.TemporaryDirectory(prefix="mailhost-apt.")
+    caches = [f"Dir::Cache::{name}={__context__['mailhost.caches'].name}/{name}.bin" for name in CACHES]
+    return [*INSTALL, *(word for option in ("Dir::Log::Planner=/dev/null", *caches) for word in ("-o", option)), "-s"]
 
 
 def _apart():
