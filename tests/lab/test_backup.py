@@ -54,7 +54,7 @@ rm -r {ARCHIVE}/mail {BACKUPS}/mail
 """
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_a_spoilt_host_is_put_right(converged: Host, checkout: Checkout, exact: Exact) -> None:
     _healthy(converged)
     converged.run(["sh", "-euc", SPOILT])

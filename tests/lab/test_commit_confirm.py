@@ -131,7 +131,7 @@ def test_an_address_that_is_not_there_goes_back_at_once(entered: Host, checkout:
     assert entered.run(["test", "-e", DROP_IN], check=False).returncode == 1
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_keys_that_nobody_logs_in_with_go_back(entered: Host, checkout: Checkout) -> None:
     """The run came in by a key that it takes away: its own login says nothing of the new one."""
     file = f"/home/{ADMIN}/.ssh/authorized_keys"
@@ -184,7 +184,7 @@ def test_what_nobody_confirms_goes_back(entered: Host, checkout: Checkout, blind
     assert "went back" not in checkout.apply("access.admin").stderr
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_the_timer_itself_takes_it_back(entered: Host, checkout: Checkout, blind: Callable[[Checkout], None]) -> None:
     blind(checkout)
     pillar = checkout.good_pillar(entered)
@@ -200,7 +200,7 @@ def test_the_timer_itself_takes_it_back(entered: Host, checkout: Checkout, blind
     assert admin_gets_in(entered)
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_the_next_run_confirms(entered: Host, checkout: Checkout, blind: Callable[[Checkout], None]) -> None:
     blind(checkout)
     settings(checkout, ["MaxAuthTries", "3"])
@@ -214,7 +214,7 @@ def test_the_next_run_confirms(entered: Host, checkout: Checkout, blind: Callabl
     assert nothing_is_armed(entered)
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_confirming_by_hand(entered: Host, checkout: Checkout, blind: Callable[[Checkout], None]) -> None:
     blind(checkout)
     settings(checkout, ["MaxAuthTries", "3"])
@@ -228,7 +228,7 @@ def test_confirming_by_hand(entered: Host, checkout: Checkout, blind: Callable[[
     assert "nothing waits to be confirmed" in again.stdout + again.stderr
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_only_a_login_by_the_new_way_confirms(entered: Host, checkout: Checkout) -> None:
     """sshd moves to a port that a firewall drops: the old one is still there, and a login by it proves nothing."""
     drop(entered, 2288)
@@ -249,7 +249,7 @@ def test_only_a_login_by_the_new_way_confirms(entered: Host, checkout: Checkout)
     assert admin_gets_in(entered)
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_a_moved_port_is_found_by_the_next_run(entered: Host, checkout: Checkout) -> None:
     scratch(checkout, "mailhost_sshd.on_port", port=2288, admin=ADMIN)
     run = apply(checkout)
@@ -284,7 +284,7 @@ def test_a_workstation_that_dies_in_the_middle_locks_nobody_out(entered: Host, c
     settle(entered, checkout)
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_a_connection_that_dies_in_the_middle_locks_nobody_out(entered: Host, checkout: Checkout) -> None:
     """The network is gone for a while once the change is armed: neither the run nor its login get through."""
     settings(checkout, ["MaxAuthTries", "3"])
@@ -385,7 +385,7 @@ def run():
     )
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_a_firewall_with_the_ssh_rule_is_confirmed_by_the_run_itself(entered: Host, checkout: Checkout) -> None:
     """What the next test takes away from it is what it needs."""
     firewall(checkout)
@@ -426,6 +426,7 @@ def test_a_firewall_without_the_ssh_rule_goes_back(entered: Host, checkout: Chec
 # WireGuard.
 
 
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_a_peer_with_the_wrong_key_moves_nothing(entered: Host, checkout: Checkout, mail_lab: Lab) -> None:
     """The operator's client is up and calls, but its key is not the one in the pillar: there is no handshake."""
     peer, other = Peer(mail_lab, "stranger"), tools.run(["wg", "genkey"]).stdout

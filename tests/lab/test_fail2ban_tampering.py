@@ -64,7 +64,7 @@ def pillar(host: Host) -> dict[str, object]:
     return {**Checkout.good_pillar(host), "hardening": QUICK}
 
 
-@pytest.mark.shown_by("jail-file-edited")
+@pytest.mark.thorough("what a quicker test shows in part")
 @each(TAMPERS)
 def test_tampered_host(guarded: Host, checkout: Checkout, exact: Exact, tamper: Tamper) -> None:
     guarded.run(["sh", "-euc", tamper.script])

@@ -110,7 +110,7 @@ def test_hardened_host(hardened: Host, checkout: Checkout, exact: Exact) -> None
     assert "SSH comes in from everywhere" in found.again["1.5.1 is proven"].comment
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_providers_image_with_ufw_on(entered: Host, checkout: Checkout, exact: Exact) -> None:
     """sshd and WireGuard change their ports behind a firewall that knows of neither: they are let in before."""
     switch_on(entered, "allow 22", "limit 22/tcp", "allow OpenSSH")
@@ -120,7 +120,7 @@ def test_providers_image_with_ufw_on(entered: Host, checkout: Checkout, exact: E
     assert not [line for line in status(entered) if line.split()[0] in ("22", "22/tcp", "OpenSSH")]
 
 
-@pytest.mark.shown_by("rules-deleted,-denied-and-limited", "kernel's-rules-flushed")
+@pytest.mark.shown_by("rules-deleted,-denied-and-limited")
 @each(TAMPERS)
 def test_tampered_host(firewalled: Host, checkout: Checkout, exact: Exact, tamper: Tamper) -> None:
     firewalled.run(["bash", "-euc", tamper.script])
@@ -130,7 +130,7 @@ def test_tampered_host(firewalled: Host, checkout: Checkout, exact: Exact, tampe
     assert found.again.marks["1.5.1"] == "[~]"
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_what_is_published_comes_back_behind_the_firewall(firewalled: Host, checkout: Checkout, exact: Exact) -> None:
     """Docker, restarted while containers run, does not let its ports be filtered by itself."""
     run = "docker run -d -p 0.0.0.0:{0}:8025 box /busybox nc -ll -p 8025 -e /busybox echo hello;"
@@ -182,7 +182,7 @@ def test_a_firewall_that_would_keep_everybody_out_is_refused(firewalled: Host, c
     assert firewalled.run(["ufw", "status"]).stdout == "Status: inactive\n"
 
 
-@pytest.mark.shown_by("ufw --force disable-no")
+@pytest.mark.thorough("what a quicker test shows in part")
 @pytest.mark.parametrize(
     ("off", "enabled"), [("ufw --force disable", "no"), ("systemctl restart ufw; systemctl stop ufw", "yes")]
 )
@@ -203,7 +203,7 @@ def test_a_firewall_that_keeps_the_operator_out_goes_back(
     assert firewalled.ssh(["true"], user="phalkonadmin", port=2288).returncode == 0
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_sshd_does_not_move_behind_a_firewall_that_is_enabled_and_stopped(entered: Host, checkout: Checkout) -> None:
     """It would keep the new port out from its next start on."""
     switch_on(entered, "allow 22")
@@ -230,7 +230,7 @@ def laptop(mail_lab: Lab) -> Iterator[Peer]:
     peer.disconnect()
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_ssh_is_closed_to_the_public_when_sshd_is_on_the_vpn(
     firewalled: Host, checkout: Checkout, laptop: Peer
 ) -> None:

@@ -146,7 +146,7 @@ def test_state_archive_not_delivered(entered: Host, checkout: Checkout, shown: S
     refused(result, "/var/tmp has 1 MB free, and Salt needs 64: make room")
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_thin_directory_not_writable(entered: Host, checkout: Checkout, shown: Shown) -> None:
     assert checkout.apply(*ACCESS, test=True).returncode == 0
     spoil = "cd /var/tmp; thin=$(echo .phalkonadmin_*_salt); rm -r $thin; mkdir -m 700 $thin; chown 12345 $thin"
@@ -156,7 +156,7 @@ def test_thin_directory_not_writable(entered: Host, checkout: Checkout, shown: S
     assert len(run) > 10 if run.returncode == 0 else not run, run.result
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_two_runs_at_once(fresh: Host, checkout: Checkout, shown: Shown) -> None:
     """Either one is refused in words, or both end well one after the other; they are never on the host together."""
     begun = time.monotonic()
@@ -199,7 +199,7 @@ def test_run_stopped_by_the_operator(fresh: Host, checkout: Checkout, shown: Sho
     _next_run_works(fresh, checkout)
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_connection_cut(mail_lab: Lab, fresh: Host, checkout: Checkout, shown: Shown) -> None:
     """The network between the operator and the host dies in the middle of a run."""
     operator = mail_lab.namespace("operator")
@@ -245,7 +245,7 @@ def _next_run_works(host: Host, checkout: Checkout) -> None:
 # --- what works
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_exit_code_is_0_when_all_is_well(fresh: Host, checkout: Checkout, shown: Shown) -> None:
     for words in ([*APPLY, "test=True"], APPLY, [*APPLY, "test=True"], ["state.apply", "status"]):
         result = checkout.salt("mail", *words)
@@ -254,7 +254,7 @@ def test_exit_code_is_0_when_all_is_well(fresh: Host, checkout: Checkout, shown:
         assert re.search(r"mail: [1-9][0-9]* states, ", result.stdout), result
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_a_pillar_that_is_typed_is_parsed_as_those_of_files(fresh: Host, checkout: Checkout) -> None:
     rules = 'pillar={"firewall": {"rules": [{"port": 25, "from": "public", "comment": "typed"}]}}'
     run = checkout.apply("firewall.rules", test=True, words=[rules])
@@ -262,7 +262,7 @@ def test_a_pillar_that_is_typed_is_parsed_as_those_of_files(fresh: Host, checkou
     assert "typed" in run.result.stdout, run.result
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_nothing_stays_on_the_host(fresh: Host, checkout: Checkout) -> None:
     assert checkout.apply(*ACCESS, test=True).returncode == 0
     assert checkout.apply(*ACCESS).returncode == 0

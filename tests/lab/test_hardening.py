@@ -117,7 +117,7 @@ def test_what_was_spoilt_is_seen_predicted_and_repaired(
     assert found.again.marks["1.3.1"] != "[ ]"
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_modes_of_what_a_package_brings_again_are_foretold(hardened: Host, checkout: Checkout, exact: Exact) -> None:
     hardened.run(["sh", "-euc", "apt-get -qy purge cron cron-daemon-common >/dev/null"])
     found = exact("hardening: cron removed", hardened, checkout, SLS)
@@ -133,7 +133,7 @@ AGEING = (
 )
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_accounts_that_come_and_go_do_not_age(fresh: Host, checkout: Checkout, exact: Exact) -> None:
     checkout.pillar({**checkout.good_pillar(fresh), "hardening": {"disabled": AIDE_OFF}})
     fresh.run(["sh", "-euc", AGEING])
@@ -144,7 +144,7 @@ def test_accounts_that_come_and_go_do_not_age(fresh: Host, checkout: Checkout, e
     assert {longest, inactive} <= {"", "-1"}
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_what_somebody_has_installed_is_not_removed_for_a_package_of_ours(entered: Host, checkout: Checkout) -> None:
     entered.run(["sh", "-euc", "apt-get update -q; apt-get install -qy chrony"])
     for test in (True, False):
@@ -165,7 +165,7 @@ def test_an_apt_that_is_at_work_is_waited_for(entered: Host, checkout: Checkout)
     assert done.seconds > 5
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_controls_that_are_off_are_not_applied_and_shown(fresh: Host, checkout: Checkout, exact: Exact) -> None:
     off = {"A05": "no passwords here", "A07": "shared files", "A10": "a test", "V06": "no auditing", "N10": "a test"}
     off |= AIDE_OFF
@@ -181,7 +181,7 @@ def test_controls_that_are_off_are_not_applied_and_shown(fresh: Host, checkout: 
     assert all(f"{name} ({reason})" in evidence for name, reason in off.items())
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_a_control_that_is_switched_off_later_lets_go(converged: Host, checkout: Checkout, exact: Exact) -> None:
     off = {"A04": "a test", "A05": "a test", "A09": "crontabs of others", "N14": "a test"}
     checkout.pillar({**checkout.good_pillar(converged), "hardening": {"disabled": off}})

@@ -168,7 +168,7 @@ def test_the_sheet_for_the_console_lets_the_operator_in(journey: Journey) -> Non
     journey.gets_in()
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_nothing_moves_without_a_handshake(tmp_path: Path, fresh: Host, mail_lab: Lab) -> None:
     """A peer that is declared and never comes: sshd stays where the operator is."""
     with Checkout(tmp_path / "c", fresh) as checkout:

@@ -575,7 +575,7 @@ def test_what_was_tampered_with_is_predicted_and_put_right(stage: Stage) -> None
     assert stage.postmap("aliases", "ada@example.org") == ["ada@example.org"]
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_migrations_are_applied_once_and_never_changed(stage: Stage) -> None:
     directory = stage.checkout.directory / "salt/database/migrations"
     registry = stage.checkout.directory / "_utils/mailhost_database.py"

@@ -176,7 +176,7 @@ def test_names_outlast_a_reboot(named: Host, tree: Checkout) -> None:
     assert tree.tracker()["1.3.3"][0] == "[x]"
 
 
-@pytest.mark.shown_by("names and resolvers changed")
+@pytest.mark.thorough("what a quicker test shows in part")
 @pytest.mark.parametrize("tamper", TAMPERS)
 def test_tampered_host(named: Host, tree: Checkout, exact: Exact, tamper: str) -> None:
     named.run(["bash", "-euc", TAMPERS[tamper]])
@@ -269,7 +269,7 @@ def test_no_lease_and_no_reboot_takes_the_resolvers_away(
 # Interfaces.
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_an_mtu_that_is_not_the_declared_one_is_said(named: Host, tree: Checkout) -> None:
     tree.pillar(pillar(named, mtu=1400))
     mark, evidence = tree.tracker()["1.3.3"]

@@ -56,10 +56,7 @@ def test_tampered_host(converged: Host, checkout: Checkout, exact: Exact, tamper
     assert _sql(converged, "select n from kept") == "42"
 
 
-@pytest.mark.shown_by(
-    "rm /opt/mail_server/postgres/cluster-this host did not make it",
-    "rm -r /opt/postgres/data/*-is empty, and this host made cluster",
-)
+@pytest.mark.shown_by("rm -r /opt/postgres/data/*-is empty, and this host made cluster")
 @pytest.mark.parametrize(
     ("script", "words"),
     [
@@ -173,6 +170,7 @@ def test_it_comes_up_without_the_vpn_and_ends_cleanly(converged: Host, checkout:
     assert _sql(converged, "select n from kept") == "42"
 
 
+@pytest.mark.thorough("rare, and takes minutes")
 def test_another_minor_version_comes_in_and_one_that_does_not_start_goes_back(
     converged: Host, checkout: Checkout, exact: Exact
 ) -> None:

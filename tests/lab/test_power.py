@@ -24,7 +24,7 @@ _CHANCE = random.Random(SEED)
 MOMENTS = [round(_CHANCE.uniform(0, 2.5), 2) for _ in range(10)]
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_reboot_changes_nothing(converged: Host, checkout: Checkout) -> None:
     before = checkout.tracker()
     assert checkout.apply(test=True).changed == {}

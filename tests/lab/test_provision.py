@@ -180,7 +180,7 @@ def test_a_host_that_does_not_answer(vultr: Vultr) -> None:
     assert len(vultr.provider.instances) == 1
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_what_is_typed_to_make(vultr: Vultr) -> None:
     """The targets pass it on; a name that was not typed twice destroys nothing, and no address is a default."""
     binaries = str(Path(sys.executable).parent)

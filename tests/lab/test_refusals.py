@@ -64,7 +64,7 @@ def test_uid_held_by_another(fresh: Host, checkout: Checkout) -> None:
     assert root_gets_in(fresh)
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_gid_held_by_another(fresh: Host, checkout: Checkout) -> None:
     fresh.run(["sh", "-euc", "groupmod -g 1500 linuxuser; groupadd -g 1000 deploy"])
     sentence = "gid 1000, wanted for phalkonadmin, belongs to group deploy: remove or move it"
@@ -72,6 +72,7 @@ def test_gid_held_by_another(fresh: Host, checkout: Checkout) -> None:
     assert root_gets_in(fresh)
 
 
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_logged_in_as_the_account_that_goes(fresh: Host, checkout: Checkout) -> None:
     fresh.run(["sh", "-euc", "cp -r /root/.ssh /home/linuxuser/; chown -R linuxuser: /home/linuxuser/.ssh"])
     checkout.roster({"mail": checkout.entry(fresh, user="linuxuser")})
@@ -125,7 +126,7 @@ def test_no_login_seen_no_lock(fresh: Host, checkout: Checkout, other_key: Calla
     assert not root_gets_in(fresh)
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_no_sudo_no_lock(fresh: Host, checkout: Checkout) -> None:
     """The admin gets in but not further: a PAM stack that refuses sudo, say."""
     fresh.run(["sh", "-euc", "sed -i '1i account required pam_succeed_if.so user != phalkonadmin' /etc/pam.d/sudo"])

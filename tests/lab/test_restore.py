@@ -384,6 +384,7 @@ def test_a_restore_without_its_backup_is_over_all_the_same(written: Written) -> 
     written.restored(written.moments[-2] + PAUSE / 2)
 
 
+@pytest.mark.thorough("rare, and takes minutes")
 def test_a_new_host(mail_lab: Lab, converged: Host, checkout: Checkout, tmp_path: Path) -> None:
     """From an SFTP server alone: the host is made anew, with a cluster of its own, and gets the one that was lost."""
     _healthy(converged)

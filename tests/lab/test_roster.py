@@ -53,7 +53,7 @@ def test_public_when_the_vpn_lets_nobody_in_yet(fresh: Host, checkout: Checkout)
     assert result.stderr == f"mail: dev, by root@[{fresh.ipv6}]:22 (public)\n", result
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_dead_vpn_costs_little(entered: Host, checkout: Checkout) -> None:
     quick = min(ping(checkout).seconds for _ in range(2))
     vpn(checkout, entered, silent(entered))
@@ -62,7 +62,7 @@ def test_dead_vpn_costs_little(entered: Host, checkout: Checkout) -> None:
     assert result.seconds < quick + 5, (result.seconds, quick)
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_a_way_that_works_is_tried_first_the_next_time(entered: Host, checkout: Checkout) -> None:
     """Logins that fail fill the host's log and get the operator banned."""
     for _ in range(2):
@@ -106,7 +106,7 @@ def test_a_pinned_host_key(entered: Host, checkout: Checkout, tmp_path: Path) ->
     assert "its host key is not the" in result.stderr, result
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_one_dead_host_of_several(mail_lab: Lab, entered: Host, checkout: Checkout) -> None:
     """The others are reached, and the run does not end green."""
     dead = checkout.entry(entered, host=silent(entered))

@@ -84,6 +84,7 @@ def test_a_password_hash(fresh: Host, checkout: Checkout) -> None:
     assert holding(Path("/tmp"), since, os.path.relpath(checkout.directory, "/tmp")) == set()
 
 
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_a_hash_is_changed_and_taken_away(entered: Host, checkout: Checkout) -> None:
     """Another hash than the pillar's is seen and replaced; without one the password is locked again."""
     for wanted, shown in ((HASH, "as declared"), (HASH[:-1] + "X", "as declared"), (None, "locked")):

@@ -100,7 +100,7 @@ def public_key(host: Host) -> str:
 # Exactness.
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_pristine_host(fresh: Host, tree: Checkout, exact: Exact) -> None:
     found = exact("vpn, pristine", fresh, tree, "vpn.tunnel")
     assert "wg0 is up" in found.real.changed
@@ -141,7 +141,7 @@ def test_it_carries_both_protocols_and_the_handshake_is_the_proof(
     assert inside.returncode == 0, inside
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_it_is_back_after_a_reboot(tunnelled: Host, tree: Checkout, laptop: Peer) -> None:
     connect(tree, laptop)
     before = laptop.handshake()
@@ -182,7 +182,7 @@ def test_nothing_of_the_vpn_leaves_by_the_default_route(tunnelled: Host, mail_la
 # Changes of a tunnel that is in use.
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_a_changed_peer_does_not_disturb_the_others(tunnelled: Host, tree: Checkout, laptop: Peer) -> None:
     connect(tree, laptop)
     before = (laptop.handshake(), tunnelled.run(["cat", "/sys/class/net/wg0/ifindex"]).stdout)
@@ -195,7 +195,7 @@ def test_a_changed_peer_does_not_disturb_the_others(tunnelled: Host, tree: Check
     assert (laptop.handshake(), tunnelled.run(["cat", "/sys/class/net/wg0/ifindex"]).stdout) == before
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_a_preshared_key_is_needed_once_it_is_declared(tunnelled: Host, tree: Checkout, laptop: Peer) -> None:
     connect(tree, laptop)
     shared = run(["wg", "genpsk"]).stdout.strip()
@@ -212,7 +212,7 @@ def test_a_preshared_key_is_needed_once_it_is_declared(tunnelled: Host, tree: Ch
     assert laptop.reaches(HERE)
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_a_hub_is_reached_without_being_asked(tunnelled: Host, tree: Checkout, laptop: Peer) -> None:
     """The host finds the hub at its endpoint; the hub knows no place of the host, and others come in through it."""
     behind = "10.100.0.77"
@@ -229,7 +229,7 @@ def test_a_hub_is_reached_without_being_asked(tunnelled: Host, tree: Checkout, l
     assert tree.tracker()["1.3.2"][0] == "[x]"
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_addresses_and_mtu_change_by_a_restart(tunnelled: Host, tree: Checkout, laptop: Peer) -> None:
     tree.pillar(pillar(tunnelled, laptop, address="10.100.0.26/24", mtu=1380))
     applied = tree.apply("vpn.tunnel")
@@ -240,7 +240,7 @@ def test_addresses_and_mtu_change_by_a_restart(tunnelled: Host, tree: Checkout, 
     assert "mtu 1380" in tunnelled.run(["ip", "link", "show", "wg0"]).stdout
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_the_only_addresses_of_sshd_are_not_taken_away(tunnelled: Host, tree: Checkout, laptop: Peer) -> None:
     connect(tree, laptop)
     drop_in = "/etc/ssh/sshd_config.d/00-mailhost-listen.conf"
@@ -255,7 +255,7 @@ def test_the_only_addresses_of_sshd_are_not_taken_away(tunnelled: Host, tree: Ch
     assert laptop.reaches(HERE)
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_a_change_that_cuts_off_the_run_itself_goes_back(tunnelled: Host, tree: Checkout, laptop: Peer) -> None:
     connect(tree, laptop)
     other = run(["wg", "pubkey"], input=run(["wg", "genkey"]).stdout).stdout.strip()
@@ -291,7 +291,7 @@ def test_a_change_that_cuts_off_the_run_itself_goes_back(tunnelled: Host, tree: 
 # Keys.
 
 
-@pytest.mark.thorough("a way there that another test goes in part")
+@pytest.mark.thorough("what a quicker test shows in part")
 def test_keys_are_nowhere_but_in_the_configuration(fresh: Host, tree: Checkout, laptop: Peer) -> None:
     peers = {"laptop": {**laptop.pillar()["laptop"], "preshared_key": SHARED}}
     tree.pillar(pillar(fresh, laptop, private_key=PRIVATE, peers=peers))
@@ -432,7 +432,7 @@ def test_a_new_host_key_is_kept_when_a_peer_uses_it(tunnelled: Host, tree: Check
     assert public_key(tunnelled) == new[1]
 
 
-@pytest.mark.shown_by("systemctl stop vpn-key-rotation")
+@pytest.mark.thorough("what a quicker test shows in part")
 @pytest.mark.parametrize("end", ["systemctl stop vpn-key-rotation", "reboot"])
 def test_a_new_host_key_on_trial_goes_back(tunnelled: Host, tree: Checkout, laptop: Peer, end: str) -> None:
     old = public_key(tunnelled)
