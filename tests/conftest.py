@@ -1,4 +1,7 @@
-"""What all tests share: a failure is said when it happens, and what was left out is counted at the end."""
+"""What all tests share: a failure is said when it happens, and tables are printed at the end.
+
+Here, not beside the tests on hosts: the process that writes the summary of pytest-xdist reads this file only.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+
+from labkit import tables
 
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
 
@@ -56,7 +61,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what was left out, and why."""
+    """Print the tables, and say what was left out, and why."""
+    tables.write(terminalreporter)
     left_out = terminalreporter.config.stash[LEFT_OUT]
     if left_out:
         terminalreporter.section(f"{sum(left_out.values())} tests left out, which `make test-all` runs too")

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import labkit
-from labkit import Host, Lab, exposure
+from labkit import Host, Lab
 from labkit.checkout import Checkout, Result
-from labkit.exactness import HEADER, Exactness, measure, table
+from labkit.exactness import Exactness, measure
+from labkit.tables import EXACTNESS, FRONT_DOOR
 from labkit.tools import locked
 
 # The access tasks: what they need comes along.
@@ -25,8 +26,6 @@ PSQL = "docker exec -i mailserver-postgres psql -XAtq -v ON_ERROR_STOP=1 -U post
 # caller's own process group where it is killed (kill(2)).
 SERVER = "docker inspect -f '{{.State.Pid}}' mailserver-postgres | grep -vx 0"
 QUIET = Path(labkit.__file__).with_name("quiet-timers.sh")
-# Under these names a test's report carries rows of tables, also from the other processes of pytest-xdist.
-EXACTNESS, FRONT_DOOR, EXPOSURE = "exactness", "front door", "exposure"
 Exact = Callable[..., Exactness]
 
 
@@ -175,22 +174,6 @@ def shown(request: pytest.FixtureRequest) -> Callable[[str, Result], None]:
         request.node.user_properties.append((FRONT_DOOR, row))
 
     return add
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the tables."""
-    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
-    found = [pair for report in reports if report.when == "call" for pair in report.user_properties]
-    tables = {
-        EXACTNESS: ("dry run against apply, on real hosts", HEADER),
-        EXPOSURE: ("what of a host is reached", exposure.HEADER),
-        FRONT_DOOR: ("how salt-ssh ends", ("case", "exit code", "seconds", "what is said first")),
-    }
-    for name, (title, header) in tables.items():
-        rows = [row for kind, row in found if kind == name]
-        if rows:
-            terminalreporter.section(title)
-            terminalreporter.write_line(table(header, rows))
 
 
 def own_resolvers(host: Host) -> list[str]:

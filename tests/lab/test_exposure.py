@@ -16,9 +16,10 @@ import pytest
 from labkit import Host, Lab, Namespace, containers, exposure
 from labkit.checkout import Checkout
 from labkit.exposure import Exposure
+from labkit.tables import EXPOSURE
 from labkit.vpn import Peer
 
-from .conftest import EXPOSURE, _kept, _started
+from .conftest import _kept, _started
 
 pytestmark = pytest.mark.lab
 
