@@ -95,7 +95,9 @@ def test_converged_host(converged: Host, checkout: Checkout, exact: Exact) -> No
     assert not found.made
 
 
-@pytest.mark.shown_by("sudo-and-package-lists-removed", "admin's-uid-moved")
+@pytest.mark.shown_by(
+    "sudo-and-package-lists-removed", "linuxuser-is-back", "NOPASSWD-here-and-there", "admin's-uid-moved"
+)
 @each(TAMPERS)
 def test_tampered_host(entered: Host, checkout: Checkout, exact: Exact, tamper: Tamper) -> None:
     entered.run(["sh", "-euc", tamper.script])
