@@ -115,7 +115,7 @@ def simulate(names, sources=None):
         # Removed with the last reference, at the end of the run.
         __context__["mailhost.lists"] = tempfile.TemporaryDirectory(prefix="mailhost-apt.")
         _with_sources(sources or {})
-        run([*INSTALL, *_apart(), "update"])
+        run([*INSTALL, *_apart(), *_caches(), "update"])
         __context__["mailhost.lists_of"] = dict(sources or {})
     return mailhost_pkg.planned(run([*_simulate(), *_apart(), "install", *names]))
 
@@ -226,19 +226,23 @@ def _stale():
 
 
 def _simulate():
-    """Return how apt-get is asked what it would do.
+    """Return how apt-get is asked what it would do: also then it would write a log of what its planner was asked."""
+    return [*INSTALL, "-o", "Dir::Log::Planner=/dev/null", *_caches(), "-s"]
 
-    It writes its caches, and a log of what its planner was asked, also when it only looks. Without caches each question
-    costs it seconds: it gets a directory for them that is removed at the end of the run.
+
+def _caches():
+    """Return the options that let apt keep its caches in a directory that is removed at the end of the run.
+
+    It writes them also when it only looks, and without them each question costs it seconds.
     """
     if "mailhost.caches" not in __context__:
         __context__["mailhost.caches"] = tempfile.TemporaryDirectory(prefix="mailhost-apt.")
-    caches = [f"Dir::Cache::{name}={__context__['mailhost.caches'].name}/{name}.bin" for name in CACHES]
-    return [*INSTALL, *(word for option in ("Dir::Log::Planner=/dev/null", *caches) for word in ("-o", option)), "-s"]
+    directory = __context__["mailhost.caches"].name
+    return [word for name in CACHES for word in ("-o", f"Dir::Cache::{name}={directory}/{name}.bin")]
 
 
 def _apart():
-    """Return the options that let apt keep its lists and caches, and its sources, in a directory of their own."""
+    """Return the options that let apt keep its lists, its downloads and its sources in a directory of their own."""
     directory = __context__["mailhost.lists"].name
     os.makedirs(f"{directory}/partial", exist_ok=True)
     options = {
