@@ -23,6 +23,7 @@ from .conftest import _kept, _started
 
 pytestmark = pytest.mark.lab
 
+WEB = "web"  # the container
 HERE, HERE6 = "10.100.0.25", "fd00:100::25"
 # Port 25 is declared public and 5432 for the VPN; the others nobody has declared.
 PUBLISHED = (
@@ -82,7 +83,7 @@ def scene(
         configuration = checkout.salt("mail", "mailhost_vpn.peer_config", "laptop")
         assert configuration.returncode == 0, configuration
         containers.prepare(host)
-        own = containers.publish(host, "web", PUBLISHED)
+        own = containers.publish(host, WEB, PUBLISHED)
         # The container came after the firewall, which has nothing to do about it.
         again = checkout.apply("firewall.rules")
         assert (again.returncode, again.changed) == (0, {}), again.result
@@ -117,7 +118,7 @@ def judge(request: pytest.FixtureRequest, scans: list[Exposure]) -> None:
 
 
 def test_tcp_from_outside(standing: Scene, request: pytest.FixtureRequest) -> None:
-    reached = exposure.tcp(standing.outside, [*standing.public, *standing.inner])
+    reached = exposure.tcp(standing.outside, standing.host, [*standing.public, *standing.inner])
     may = standing.declared(vpn=False)["tcp"]
     scans = [Exposure("outside", at, "tcp", frozenset(reached[at]), may) for at in standing.public]
     scans += [Exposure("neighbour", at, "tcp", frozenset(reached[at]), frozenset()) for at in standing.inner]
@@ -125,8 +126,7 @@ def test_tcp_from_outside(standing: Scene, request: pytest.FixtureRequest) -> No
 
 
 def test_udp_from_outside(standing: Scene, request: pytest.FixtureRequest) -> None:
-    watchers = [exposure.behind(standing.host), exposure.behind_container(standing.host, "web")]
-    reached = exposure.udp(standing.outside, [*standing.public, *standing.inner], watchers)
+    reached = exposure.udp(standing.outside, standing.host, [*standing.public, *standing.inner], WEB)
     may = standing.declared(vpn=False)["udp"]
     scans = [Exposure("outside", at, "udp", frozenset(reached[at]), may) for at in standing.public]
     scans += [Exposure("neighbour", at, "udp", frozenset(reached[at]), frozenset()) for at in standing.inner]
@@ -135,10 +135,9 @@ def test_udp_from_outside(standing: Scene, request: pytest.FixtureRequest) -> No
 
 def test_tcp_and_udp_by_the_vpn(standing: Scene, request: pytest.FixtureRequest) -> None:
     own = (HERE, HERE6)
-    watchers = [exposure.behind(standing.host), exposure.behind_container(standing.host, "web")]
     reached = {
-        "tcp": exposure.tcp(standing.peer.namespace, own),
-        "udp": exposure.udp(standing.peer.namespace, own, watchers),
+        "tcp": exposure.tcp(standing.peer.namespace, standing.host, own),
+        "udp": exposure.udp(standing.peer.namespace, standing.host, own, WEB),
     }
     may = standing.declared(vpn=True)
     judge(
@@ -177,10 +176,9 @@ def test_the_scan_would_find_it(scene: Callable[[], Scene]) -> None:
     places = found(open_)
     assert {(address, 8080) for address in open_.public} <= set(places)
     assert (HERE, 8083) in places
-    reached = exposure.tcp(open_.outside, [HERE])
+    reached = exposure.tcp(open_.outside, open_.host, [HERE])
     assert open_.declared(vpn=False)["tcp"] - {25} <= reached[HERE]
-    watchers = [exposure.behind_container(open_.host, "web")]
-    assert 53 in exposure.udp(open_.outside, [open_.host.ipv4], watchers)[open_.container[0]]
+    assert 53 in exposure.udp(open_.outside, open_.host, [open_.host.ipv4], WEB)[open_.container[0]]
     open_.host.run(["ufw", "reload"])
     assert found(open_) == []
 

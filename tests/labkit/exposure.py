@@ -15,9 +15,12 @@ from . import scan
 from .host import Host
 from .lab import Namespace
 from .machine import ENVIRONMENT
+from .tools import LabError
 
 Ports = dict[str, set[int]]
 HEADER = ("from", "at", "protocol", "reached", "declared", "")
+ALL = range(1, 65536)
+ROUNDS = 20  # of 65535 datagrams at once a userspace tunnel has dropped a third, on a quiet machine
 _SCAN = scan.__file__
 _COPY = "/root/labkit-scan.py"  # in a host
 
@@ -60,32 +63,49 @@ def declared(pillar: Mapping[str, Any], *, vpn: bool, ssh: Iterable[int] = ()) -
     return {name: frozenset(port for protocol, port in may if protocol == name) for name in ("tcp", "udp")}
 
 
-def tcp(namespace: Namespace, addresses: Sequence[str]) -> Ports:
-    """Return by address the ports that took or refused a connection: all 65535 are tried."""
-    return _ports(namespace.run([sys.executable, _SCAN, "tcp", *addresses]).stdout)
+def tcp(namespace: Namespace, host: Host, addresses: Sequence[str]) -> Ports:
+    """Return by address of a host the ports that took or refused a connection: all 65535 are tried."""
+    return _scanned(namespace, host, "tcp", addresses, [])
 
 
-def udp(namespace: Namespace, addresses: Sequence[str], watchers: Sequence[Sequence[str]]) -> Ports:
-    """Return by address the ports that a datagram reached: all 65535 are tried.
+def udp(namespace: Namespace, host: Host, addresses: Sequence[str], container: str) -> Ports:
+    """Return by address of a host, and of a container there, the ports that a datagram reached: all 65535 are tried."""
+    return _scanned(namespace, host, "udp", addresses, [_behind(host), _behind_container(host, container)])
 
-    Params: watchers, the words to put before a command so that it runs behind the firewall, see ``behind``.
+
+def _scanned(
+    namespace: Namespace, host: Host, protocol: str, addresses: Sequence[str], behind: Sequence[Sequence[str]]
+) -> Ports:
+    """Scan until each port has been tried: what has not come as far as the host's interface is tried again.
+
+    Params: behind, by words as of ``_behind`` the places where to watch what a datagram reaches.
+    Raises: LabError when some ports cannot be tried.
     """
-    with contextlib.ExitStack() as stack:
-        watching = [stack.enter_context(_watching(words)) for words in watchers]
-        reached = _ports(namespace.run([sys.executable, _SCAN, "udp", *addresses]).stdout)
-        for process in watching:
-            seen, _ = process.communicate()
-            for address, ports in _ports(seen).items():
-                reached.setdefault(address, set()).update(ports)
-    return reached
+    reached: Ports = {}
+    left = {address: set(ALL) for address in addresses}
+    for _ in range(ROUNDS):
+        with contextlib.ExitStack() as stack:
+            watching = [stack.enter_context(_watching(words, "reached")) for words in behind]
+            before = stack.enter_context(_watching(_behind(host), "arrived"))
+            trying = json.dumps({address: sorted(ports) for address, ports in left.items()})
+            found = [_ports(namespace.run([sys.executable, _SCAN, protocol], input=trying).stdout)]
+            found += [_ports(watcher.communicate()[0]) for watcher in watching]
+            arrived = _ports(before.communicate()[0])
+        for address, ports in (pair for one in found for pair in one.items()):
+            reached.setdefault(address, set()).update(ports)
+        left = {address: missing for address, ports in left.items() if (missing := ports - arrived.get(address, set()))}
+        if not left:
+            return reached
+    said = ", ".join(f"{address} {protocol} {_said(ports)}" for address, ports in left.items())
+    raise LabError(f"{host.name}: what was sent in {ROUNDS} rounds did not arrive: {said}")
 
 
-def behind(host: Host) -> list[str]:
+def _behind(host: Host) -> list[str]:
     """Return the words to put before a command so that it runs in the network of a host, with this machine's files."""
     return ["nsenter", f"--net={host.address.handle}"]
 
 
-def behind_container(host: Host, container: str) -> list[str]:
+def _behind_container(host: Host, container: str) -> list[str]:
     """Return the same for a container of a host; the scanner is put into the host, which has its own files."""
     host.put(Path(_SCAN).read_text(), _COPY)
     sandbox = host.run(["docker", "inspect", "-f", "{{.NetworkSettings.SandboxKey}}", container]).stdout.strip()
@@ -93,11 +113,11 @@ def behind_container(host: Host, container: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _watching(words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    """Run the watcher somewhere; it ends with its standard input."""
+def _watching(words: Sequence[str], what: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a watcher somewhere; it ends with its standard input."""
     program = [sys.executable, _SCAN] if words[1].startswith("--net=") else ["python3", _COPY]
     process = subprocess.Popen(
-        [*words, *program, "watch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+        [*words, *program, what], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
     )
     with process:
         assert process.stdout is not None
