@@ -28,6 +28,7 @@ __all__ = [
     "make_role",
     "migrate",
     "new_password",
+    "other_addresses",
     "set_owner",
     "set_role",
 ]
@@ -374,7 +375,7 @@ def claims(address):
     """
     rows = []
     for role in mailhost_database.LOGINS:
-        sentence = f"{role.name} logs in at {address} by TLS with the limits of its role"
+        sentence = mailhost_database.login_sentence(role.name, address)
         try:
             found = login(role.name, address)
         except CommandExecutionError as error:
@@ -404,11 +405,12 @@ def claims(address):
         ("mailadmin cannot change the schema", "must be owner", _ALTER, passfile["mailadmin"]),
     ]
     rows += [_refused(sentence, words_, query, {**way, **wanted}) for sentence, words_, query, wanted in tries]
-    for other in _other_addresses(address):
+    for other in other_addresses(address):
         with socket.socket(socket.AF_INET6 if ":" in other else socket.AF_INET) as tried:
             tried.settimeout(2)
             error = tried.connect_ex((other, mailhost_database.PORT))
-        rows.append(claim(f"nothing listens at {other}", bool(error), os.strerror(error).lower() if error else "open"))
+        said = os.strerror(error).lower() if error else "open"
+        rows.append(claim(mailhost_database.silence_sentence(other), bool(error), said))
     with connected(SUPERUSER) as connection:
 
         def shown(name):
@@ -418,8 +420,9 @@ def claims(address):
         archiver = connection.execute(mailhost_backup.QUESTION).fetchone()[0]
     rows.append(claim("data checksums are on", checksums == "on", checksums))
     rows.append(claim("passwords are kept as SCRAM verifiers", encryption == "scram-sha-256", encryption))
-    oldest = mailhost_postgres.OLDEST
-    rows.append(claim(f"this is PostgreSQL {oldest} or later", int(version.split(".")[0]) >= oldest, version))
+    oldest, major = mailhost_postgres.OLDEST, version.split(".")[0]
+    # Without the minor version: which one a new image brings no dry run can know.
+    rows.append(claim(f"this is PostgreSQL {oldest} or later", int(major) >= oldest, major))
     stuck = mailhost_backup.judge_archiver(archiver)
     rows.append(claim("WAL archiving advances", not stuck, "; ".join(stuck) or "no segment waits for the archive"))
     settings = __salt__["mailhost_file.look"](mailhost_backup.SETTINGS).get("text")
@@ -439,6 +442,25 @@ def claims(address):
     return rows
 
 
+def other_addresses(address):
+    """Return the host's own global addresses besides the VPN's, which is where strangers come from.
+
+    address
+        That in the VPN.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt-ssh mail mailhost_database.other_addresses 10.100.0.25
+    """
+    links = json.loads(__salt__["mailhost_run.program"](["ip", "-j", "address", "show", "scope", "global", "up"]))
+    pairs = [(link["ifname"], entry) for link in links if link for entry in link["addr_info"]]
+    found = [(name, entry["local"]) for name, entry in pairs if "local" in entry]
+    vpn = {name for name, local in found if local == address}
+    return [local for name, local in found if name not in vpn]
+
+
 def _refused(sentence, expected, query, wanted):
     """Return the claim that the server refuses a login, or a query after it, in the words it should."""
     database = wanted.pop("database", NAME)
@@ -451,15 +473,6 @@ def _refused(sentence, expected, query, wanted):
         said = str(error)
         return claim(sentence, expected in said, expected if expected in said else said)
     return claim(sentence, False, "it is let do it" if query else "it is let in")
-
-
-def _other_addresses(address):
-    """Return the host's own global addresses besides the VPN's, which is where strangers come from."""
-    links = json.loads(__salt__["mailhost_run.program"](["ip", "-j", "address", "show", "scope", "global", "up"]))
-    pairs = [(link["ifname"], entry) for link in links if link for entry in link["addr_info"]]
-    found = [(name, entry["local"]) for name, entry in pairs if "local" in entry]
-    vpn = {name for name, local in found if local == address}
-    return [local for name, local in found if name not in vpn]
 
 
 def _seconds(setting):

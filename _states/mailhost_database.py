@@ -174,8 +174,10 @@ def reported(name, address):
     """
     current = __salt__["mailhost_file.look"](name)
     if __opts__["test"] and (__context__.get(PENDING) or _look() is None or not _look()["exists"]):
-        # What is tried now is not what the run would leave; a report that is there most likely says that already.
-        changes, text = ({} if current["kind"] else {"report": "written"}), ""
+        # What is tried now is not what the run would leave; a report about these addresses most likely says that.
+        others = __salt__["mailhost_database.other_addresses"](address)
+        same = mailhost_database.names_addresses(current.get("text") or "", address, others)
+        changes, text = ({} if same else {"report": "written"}), ""
     else:
         text = mailhost_database.report(__salt__["mailhost_database.claims"](address))
         changes = {"report": "written"} if current.get("text") != text else {}

@@ -306,6 +306,28 @@ def report(claims: Iterable[Mapping[str, Any]]) -> str:
     return "".join(f"{marks[row['holds']]} {row['claim']}: {row['evidence']}\n" for row in claims)
 
 
+def login_sentence(role: str, address: str) -> str:
+    """Return what is said of a role that logs in."""
+    return f"{role} logs in at {address} by TLS with the limits of its role"
+
+
+def silence_sentence(address: str) -> str:
+    """Return what is said of an address of the host where nothing may listen."""
+    return f"nothing listens at {address}"
+
+
+def names_addresses(report: str, address: str, others: Iterable[str]) -> bool:
+    """Return whether a report is about these addresses; it may be about more, as of a bridge that Docker makes again.
+
+    address
+        Where PostgreSQL listens.
+    others
+        The host's other addresses.
+    """
+    sentences = [login_sentence(role.name, address) for role in LOGINS] + [silence_sentence(other) for other in others]
+    return all(f" {sentence}: " in report for sentence in sentences)
+
+
 def judge_claims(claims: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[str], int]:
     """Return the claims that do not hold and those about what is not built yet, in words, and how many hold."""
     rows = list(claims)

@@ -95,6 +95,15 @@ def test_converged_host(converged: Host, checkout: Checkout, exact: Exact) -> No
     assert not found.made
 
 
+@pytest.mark.thorough("what a quicker test shows in part")
+def test_another_address_in_the_vpn(converged: Host, checkout: Checkout, exact: Exact) -> None:
+    vpn = {"address": "10.100.0.26/24", "address6": "fd00:100::26/64"}
+    checkout.pillar({**checkout.good_pillar(converged), "vpn": vpn})
+    found = exact("another address in the VPN", converged, checkout)
+    assert "Database: what was tried is reported" in found.real.changed
+    assert "10.100.0.26:5432" in converged.run(["ss", "-Hltn"]).stdout
+
+
 @pytest.mark.shown_by(
     "sudo-and-package-lists-removed", "linuxuser-is-back", "NOPASSWD-here-and-there", "admin's-uid-moved"
 )

@@ -219,6 +219,7 @@ class Host:
             "mailhost_database.look": lambda: self.found,
             "mailhost_file.look": lambda path: self.files.get(path, {"kind": None}),
             "mailhost_database.claims": lambda address: [database.claim("a", True, "seen")],
+            "mailhost_database.other_addresses": lambda address: ["192.0.2.7"],
             "cp.cache_file": lambda source: str(ROOT / source.replace(":/", "", 1)),
         }
         for name in ("make_role", "set_role", "make", "set_owner", "migrate", "grant"):
@@ -336,3 +337,22 @@ def test_the_report_is_written_when_it_says_something_new() -> None:
     assert host.state.reported("/report", "10.100.0.25")["changes"] == {}
     fresh = Host("absent", test=True)
     assert fresh.state.reported("/report", "10.100.0.25")["changes"] == {"report": "written"}
+
+
+@pytest.mark.parametrize(
+    ("address", "listening", "changes"),
+    [
+        ("10.100.0.25", ["192.0.2.7"], {}),
+        ("10.100.0.25", ["192.0.2.7", "172.18.0.1"], {}),  # a bridge of Docker that is down at the moment
+        ("10.100.0.25", ["192.0.2.77"], {"report": "written"}),
+        ("10.100.0.26", ["192.0.2.7"], {"report": "written"}),
+    ],
+)
+def test_a_report_about_other_addresses_will_be_written_anew(
+    address: str, listening: list[str], changes: dict[str, str]
+) -> None:
+    said = [database.login_sentence(role.name, "10.100.0.25") for role in database.LOGINS]
+    said += [database.silence_sentence(other) for other in listening]
+    host = Host("down", test=True)
+    host.files["/report"] = {"kind": "file", "text": database.report(database.claim(line, True, "x") for line in said)}
+    assert host.state.reported("/report", address)["changes"] == changes
