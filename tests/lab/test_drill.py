@@ -285,7 +285,7 @@ def appeared(host: Host) -> None:
 
 def gone(host: Host) -> None:
     """Wait until nothing of a drill is left: it takes Docker a moment to end what was started."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while there := left(host):
         assert time.monotonic() < until, there
         time.sleep(0.2)

@@ -90,7 +90,7 @@ def banned(host: Host, jail: str = "sshd") -> set[str] | None:
     return None if said.returncode else set(said.stdout.split())
 
 
-def eventually(host: Host, *addresses: str, jail: str = "sshd", seconds: float = 10) -> None:
+def eventually(host: Host, *addresses: str, jail: str = "sshd", seconds: float = 30) -> None:
     """Wait until exactly these addresses are banned."""
     until = time.monotonic() + seconds
     while banned(host, jail) != set(addresses) and time.monotonic() < until:
@@ -281,21 +281,27 @@ def test_the_vpn_is_never_banned(guarded: Host, attacker: Attacker) -> None:
 
 def test_who_is_logged_in_is_not_banned_by_failed_logins(guarded: Host, neighbour: Attacker) -> None:
     """The login counts, not a process of it that goes on after the connection is gone."""
-    login = [*neighbour.namespace.enter(), *guarded.ssh_command("phalkonadmin", port(guarded)), "sleep 60"]
+    login = [*neighbour.namespace.enter(), *guarded.ssh_command("phalkonadmin", port(guarded)), "sleep 120"]
     with subprocess.Popen(login, stdin=subprocess.DEVNULL) as session:
         try:
-            until = time.monotonic() + 10
-            while not runs(guarded, "sleep 60") and time.monotonic() < until:
-                time.sleep(0.1)
+            logged_in(guarded, "sleep 120")
             neighbour.fails(4)
             time.sleep(1)
             assert banned(guarded) == set()
         finally:
             session.terminate()
     time.sleep(1)
-    assert runs(guarded, "sleep 60")
+    assert runs(guarded, "sleep 120")
     neighbour.fails(3)
     eventually(guarded, neighbour.namespace.ipv4)
+
+
+def logged_in(host: Host, command: str) -> None:
+    """Wait until a host runs the command of a login."""
+    until = time.monotonic() + 60
+    while not runs(host, command):
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 def runs(host: Host, command: str) -> bool:
@@ -304,9 +310,9 @@ def runs(host: Host, command: str) -> bool:
 
 
 def test_a_connection_that_stands_outlives_a_ban(guarded: Host, neighbour: Attacker) -> None:
-    login = [*neighbour.namespace.enter(), *guarded.ssh_command("phalkonadmin", port(guarded)), "sleep 3; echo done"]
+    login = [*neighbour.namespace.enter(), *guarded.ssh_command("phalkonadmin", port(guarded)), "sleep 5; echo done"]
     with subprocess.Popen(login, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as session:
-        time.sleep(1)
+        logged_in(guarded, "sleep 5")
         guarded.run(["fail2ban-client", "set", "sshd", "banip", neighbour.namespace.ipv4])
         assert neighbour.reaches(port(guarded)) == "no answer"
         assert session.communicate(timeout=20)[0] == "done\n"

@@ -243,7 +243,7 @@ def test_no_lease_and_no_reboot_takes_the_resolvers_away(
     named.run(["apt-get", "update", "-q"])
     named.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages])
     named.run(["bash", "-euc", take], timeout=60)
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while resolvers(named) == own:
         assert time.monotonic() < until, "it never wrote the file"
         time.sleep(0.2)

@@ -412,7 +412,7 @@ def test_a_new_host_key_is_kept_when_a_peer_uses_it(tunnelled: Host, tree: Check
     assert new, rotated
     refused = tree.apply("vpn.tunnel", test=True)
     assert "a new key is on trial" in refused.failed["wg0 is up"]
-    until = time.monotonic() + 15
+    until = time.monotonic() + 60
     while public_key(tunnelled) == old:
         assert time.monotonic() < until
         time.sleep(0.5)
@@ -438,7 +438,7 @@ def test_a_new_host_key_on_trial_goes_back(tunnelled: Host, tree: Checkout, lapt
     old = public_key(tunnelled)
     rotated = tree.salt("mail", "mailhost_vpn.rotate_key", "seconds=10")
     assert rotated.returncode == 0, rotated
-    until = time.monotonic() + 15
+    until = time.monotonic() + 60
     while public_key(tunnelled) == old:
         assert time.monotonic() < until
         time.sleep(0.5)
@@ -449,7 +449,7 @@ def test_a_new_host_key_on_trial_goes_back(tunnelled: Host, tree: Checkout, lapt
         tunnelled.reboot()
     else:
         tunnelled.run(end.split())
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while public_key(tunnelled) != old:
         assert time.monotonic() < until
         time.sleep(0.5)

@@ -44,7 +44,7 @@ class Peer:
         """Return what goes into the pillar under vpn.peers."""
         return {self.name: {"public_key": self.public_key, "addresses": list(self.addresses)}}
 
-    def connect(self, configuration: str, *, wait: float = 15) -> None:
+    def connect(self, configuration: str, *, wait: float = 30) -> None:
         """Bring the tunnel up, anew if it is up, and wait for a handshake.
 
         Params: configuration, what mailhost_vpn.peer_config printed (with a private key of its own, or the words that
