@@ -7,7 +7,6 @@ What needs a password or a file of the workstation's (``user_add``, ``set_passwo
 import contextlib
 import json
 import pathlib
-import secrets
 
 from salt.exceptions import CommandExecutionError
 
@@ -299,7 +298,8 @@ def _write_users(users, new):
         if wrong := _wrong(connection, users, new):
             raise CommandExecutionError("\n".join([*wrong, "nothing was written"]))
     # bcrypt takes its time by design: no transaction is open meanwhile.
-    made = {user["email"]: secrets.token_urlsafe(15) for user in users if not user.get("password", user.get("hash"))}
+    without = [user["email"] for user in users if not user.get("password", user.get("hash"))]
+    made = {email: mailhost_mail.made_password() for email in without}
     for user in users:
         user["password"] = user.pop("hash", None) or _hash(user.get("password") or made[user["email"]])
     with _writing() as connection:

@@ -6,6 +6,8 @@ Every parser raises ValueError with a sentence. What a person types is folded to
 import csv
 import io
 import re
+import secrets
+import string
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,6 +22,8 @@ HASHES = {
     "SHA512-CRYPT": r"\$6\$(rounds=\d{4,9}\$)?[./A-Za-z0-9]{8,16}\$[./A-Za-z0-9]{86}",
     "ARGON2ID": r"\$argon2id\$v=19\$m=\d+,t=\d+,p=\d+\$[+/A-Za-z0-9]{11,}\$[+/A-Za-z0-9]{43,}",
 }
+# Letters and digits: with a dash first a password is an option to the programs that it is tried with.
+MADE_OF, MADE_LENGTH = string.ascii_letters + string.digits, 21  # 125 bits
 COLUMNS = ("email", "password", "hash", "quota", "messages", "comment")
 ALIAS_COLUMNS = ("source", "destination", "comment")
 
@@ -27,6 +31,11 @@ ALIAS_COLUMNS = ("source", "destination", "comment")
 TEST_DOMAIN = "mail.test"
 TEST_USER = f"ada@{TEST_DOMAIN}"
 TEST_ALIAS = (f"postmaster@{TEST_DOMAIN}", TEST_USER)
+
+
+def made_password() -> str:
+    """Return a new random password."""
+    return "".join(secrets.choice(MADE_OF) for _ in range(MADE_LENGTH))
 
 
 def domain(value: Any) -> str:

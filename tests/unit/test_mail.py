@@ -30,6 +30,12 @@ def test_what_is_typed_and_kept(parse: Callable[[Any], Any], typed: Any, kept: A
     assert parse(typed) == kept
 
 
+def test_a_made_password_is_long_and_no_option_of_a_program() -> None:
+    made = [mailhost_mail.made_password() for _ in range(200)]
+    assert len(set(made)) == len(made)
+    assert all(re.fullmatch("[A-Za-z0-9]{21}", one) and mailhost_mail.password(one) == one for one in made)
+
+
 @pytest.mark.parametrize(
     ("parse", "typed"),
     [

@@ -507,6 +507,12 @@ def test_too_many_requests_for_too_long(desk: Workstation, monkeypatch: pytest.M
     assert desk.present()["comment"] == "Vultr takes no requests for 3600 s (429): try again then"
 
 
+def too_late(*request: Any) -> tuple[int, None]:
+    """Answer when nobody waits any more: by the end of the connection."""
+    time.sleep(0.6)
+    return 0, None
+
+
 def test_nobody_answers(desk: Workstation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(mailhost_vultr.STANDIN, "9")
     assert desk.present()["comment"] == "Vultr does not answer GET /v2/instances: connection refused"
@@ -514,7 +520,7 @@ def test_nobody_answers(desk: Workstation, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_silent_one(desk: Workstation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mailhost_vultr.Connection, "timeout", 0.2)
-    monkeypatch.setattr(desk.provider, "answer", lambda *request: time.sleep(0.6))
+    monkeypatch.setattr(desk.provider, "answer", too_late)
     assert desk.present()["comment"] == "Vultr does not answer GET /v2/instances: nothing came in 0.2 s"
 
 
