@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,14 +87,11 @@ def _scanned(
         with contextlib.ExitStack() as stack:
             watching = [stack.enter_context(_watching(words, "reached")) for words in behind]
             before = stack.enter_context(_watching(_behind(host), "arrived"))
-            trying = [json.dumps({address: sorted(ports)}) for address, ports in left.items()]
-            one = functools.partial(namespace.run, [sys.executable, _SCAN, protocol])
-            # Each address has a process of its own: most of the time a scan waits.
-            with ThreadPoolExecutor() as pool:
-                found = [_ports(scanned.stdout) for scanned in pool.map(one, trying)]
+            trying = json.dumps({address: sorted(ports) for address, ports in left.items()})
+            found = [_ports(namespace.run([sys.executable, _SCAN, protocol], input=trying).stdout)]
             found += [_ports(watcher.communicate()[0]) for watcher in watching]
             arrived = _ports(before.communicate()[0])
-        for address, ports in (pair for part in found for pair in part.items()):
+        for address, ports in (pair for one in found for pair in one.items()):
             reached.setdefault(address, set()).update(ports)
         left = {address: missing for address, ports in left.items() if (missing := ports - arrived.get(address, set()))}
         if not left:
