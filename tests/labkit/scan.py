@@ -10,6 +10,7 @@ dropped on the way says nothing about a firewall.
 
 from __future__ import annotations
 
+import errno
 import json
 import resource
 import select
@@ -46,9 +47,11 @@ def _connected(address: str, ports: Sequence[int]) -> list[int]:
     for number, port in enumerate(ports):
         connection = socket.socket(_family(address), socket.SOCK_STREAM)
         connection.setblocking(False)
-        connection.connect_ex((address, port))
-        waiting[connection.fileno()] = (port, connection)
-        poll.register(connection, select.EPOLLOUT)
+        if connection.connect_ex((address, port)) == errno.EINPROGRESS:
+            waiting[connection.fileno()] = (port, connection)
+            poll.register(connection, select.EPOLLOUT)
+        else:
+            connection.close()  # this side had no room for it: nothing was sent
         if number % 100 == 99:
             time.sleep(0.002)  # more at once, and some queue on the way would drop many
     until = time.monotonic() + CONNECT_SECONDS
@@ -56,9 +59,7 @@ def _connected(address: str, ports: Sequence[int]) -> list[int]:
     while waiting and (left := until - time.monotonic()) > 0:
         for number, _ in poll.poll(left):
             port, connection = waiting.pop(number)
-            # Anything but a timeout has reached the host and was answered by it; "no route" is this side's own word.
-            error = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if error not in (_NO_ROUTE, _NO_NETWORK):
+            if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in _ANSWERED:
                 found.append(port)
             poll.unregister(connection)
             connection.close()
@@ -178,7 +179,8 @@ def _family(address: str) -> socket.AddressFamily:
 
 
 _IPV4, _IPV6 = socket.AF_INET, socket.AF_INET6
-_NO_ROUTE, _NO_NETWORK = 113, 101  # EHOSTUNREACH, ENETUNREACH
+# How a connection ends that the other side has taken or refused; all else is a gateway's or this side's own word.
+_ANSWERED = (0, errno.ECONNREFUSED, errno.ECONNRESET)
 # What the module socket does not name: SO_RCVBUFFORCE, of packet(7), and the flags of TCP.
 _RCVBUFFORCE = 33
 _ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6, _PACKET_HOST = 0x0003, 0x0800, 0x86DD, 0
